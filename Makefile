@@ -1,0 +1,56 @@
+# One command each. Needs python3.11 or later and make; everything else comes with `make setup`.
+# Asked, not looked up: a version manager's shim is on the path for versions that it cannot run.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+  $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
+BIN := .venv/bin
+STAMP := .venv/.installed
+FAST := $(wildcard tests/unit tests/golden tests/properties tests/contract)
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check lint format up down docs lock
+
+help: ## this list
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  \1\t/' | expand -t 12
+
+setup: $(STAMP) ## the virtual environment in .venv, from requirements.lock
+
+# --require-hashes: what is installed is what was locked. --no-deps: pip must not look further than the lock.
+$(STAMP): requirements.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo 'Python 3.11 or later is needed on the path; or set PYTHON=/path/to/python3.11' >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --config-settings editable_mode=compat -e .
+	@touch $@
+
+demo: $(STAMP) ## the main job in one go, on a local Kafka and Valkey
+	$(BIN)/refstream demo
+
+test: $(STAMP) lint ## everything: ruff, mypy, all tests
+	$(BIN)/pytest
+
+check: $(STAMP) lint ## the inner loop, in seconds: ruff, mypy, tests without Kafka
+	$(BIN)/pytest -q -m "not infra" $(FAST)
+
+lint: $(STAMP) ## ruff and mypy --strict
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(STAMP) ## formats, and mends what ruff can mend
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+up: $(STAMP) ## the local stack, in the background
+	$(BIN)/refstream up --detach
+
+down: $(STAMP) ## stops it
+	$(BIN)/refstream down
+
+docs: $(STAMP) ## regenerates schemas/generated
+	$(BIN)/python -m schemas.generate
+
+# Needs uv, and only when a dependency changes. No index addresses: the lock holds names, versions and hashes.
+lock: ## writes the lock files anew
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
+	  --no-emit-index-url --no-emit-find-links --extra local --extra dev pyproject.toml -o requirements.lock
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
+	  --no-emit-index-url --no-emit-find-links -c requirements.lock pyproject.toml -o requirements-runtime.lock

@@ -1,0 +1,1 @@
+"""A real Apache Kafka and a real Valkey as child processes: no Docker, no root, no installation."""
