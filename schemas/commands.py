@@ -1,0 +1,171 @@
+"""Commands: what the HTTP APIs write to their service's command topic, and the answers that the folds give.
+
+A command is an event like any other (`command.…`), keyed by whom it concerns, so it is decided in the log's order.
+`Answer` is the decision: the HTTP status and body that the caller gets, now and whenever the same key is sent again.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from schemas.events import Interval, Payload, register
+from schemas.ids import Id
+from schemas.moments import Instant
+from schemas.money import Charge, Money
+
+
+class Command(Payload):
+    """What every command carries. `body_hash` tells a repeat from another body under the same Idempotency-Key."""
+
+    command_id: str
+    body_hash: str
+    caller: str = Field(description="role and subject of the token, like partner:p-1")
+    partner_id: Id
+
+
+# --- attribution ----------------------------------------------------------------------------------------------------
+
+
+class ActivatePartner(Command):
+    type = "command.activate_partner"
+    program_id: Id
+    accepted_terms: bool
+    name: str | None = None
+    email: str | None = None
+    phone: str | None = None
+    activated_at: Instant | None = None
+
+
+class CreateLink(Command):
+    type = "command.create_link"
+    program_id: Id
+    destination: str | None = None
+
+
+class CreatePromoCode(Command):
+    type = "command.create_promo_code"
+    program_id: Id
+    code: str | None = None
+
+
+class OrderAccounts(Command):
+    type = "command.order_accounts"
+    program_id: Id
+    account_ids: tuple[Id, ...]
+    effective_at: Instant | None = None
+
+
+class RequestRetention(Command):
+    type = "command.request_retention"
+    program_id: Id
+    customer_id: Id
+    evidence: str
+
+
+class SettleRetention(Command):
+    type = "command.settle_retention"
+    claim_id: Id
+    approve: bool
+    reason: str | None = None
+
+
+class PublishProgram(Command):
+    """`partner_id` holds the program id here: a program is published in the log's order of its own key."""
+
+    type = "command.publish_program"
+    document: dict[str, Any]
+    only_first: bool = False
+
+
+# --- rewards --------------------------------------------------------------------------------------------------------
+
+
+class RequestClaim(Command):
+    type = "command.request_claim"
+    program_id: Id
+    provider: str
+
+
+class SettleClaim(Command):
+    type = "command.settle_claim"
+    claim_id: Id
+    fulfil: bool
+
+
+# --- payouts --------------------------------------------------------------------------------------------------------
+
+
+class RequestWithdrawal(Command):
+    type = "command.request_withdrawal"
+    program_id: Id
+    amount: Money
+    destination: Annotated[str, Field(min_length=4, max_length=256)]
+    comment: str | None = None
+
+
+class SettleWithdrawal(Command):
+    type = "command.settle_withdrawal"
+    withdrawal_id: Id
+    outcome: Literal["paid", "rejected", "cancelled"]
+    reason: str | None = None
+
+
+class RequestTopup(Command):
+    type = "command.request_topup"
+    program_id: Id
+    account_id: Id
+    amount: Money
+
+
+class RequestDeposit(Command):
+    type = "command.request_deposit"
+    program_id: Id
+    amount: Money
+    method: Literal["card", "invoice"]
+
+
+class ConfirmDeposit(Command):
+    type = "command.confirm_deposit"
+    deposit_id: Id
+
+
+class PayForClient(Command):
+    type = "command.pay_for_client"
+    program_id: Id
+    customer_id: Id
+    account_id: Id | None = None
+    integration: str
+    interval: Interval
+    list_price: Charge
+    use_bonus: bool = False
+
+
+class Answered(Payload):
+    """A command's decision, kept on the log so that a rebuild repeats it instead of deciding again."""
+
+    type = "command.answered"
+    command_id: str
+    body_hash: str
+    caller: str
+    status: int
+    body: dict[str, Any]
+
+
+register(
+    ActivatePartner,
+    CreateLink,
+    CreatePromoCode,
+    OrderAccounts,
+    RequestRetention,
+    SettleRetention,
+    PublishProgram,
+    RequestClaim,
+    SettleClaim,
+    RequestWithdrawal,
+    SettleWithdrawal,
+    RequestTopup,
+    RequestDeposit,
+    ConfirmDeposit,
+    PayForClient,
+    Answered,
+)

@@ -1,0 +1,85 @@
+"""Events between refstream's own stages, on internal topics. No platform reads them; they may change with a version."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from schemas.events import Hold, PaymentDecline, Payload, register
+from schemas.ids import Id
+from schemas.moments import Instant
+from schemas.money import Money
+
+
+class TakenBack(BaseModel):
+    """A refund, or a lost dispute, of a payment: `minor` of what was paid, at an instant."""
+
+    model_config = ConfigDict(frozen=True)
+    id: Id
+    at: Instant
+    minor: Annotated[int, Field(ge=0)]
+    reason: Literal["refund", "dispute_lost"]
+
+
+class SaleStated(Payload):
+    """How one payment stands for its partner, as far as its customer's facts decide: the whole of it, each time.
+
+    The partner's stage adds what depends on the partner's other clients (the rate) and says the difference to before.
+    `left_at`: the customer left before the hold ended, what was left of the accrual then is taken back.
+    """
+
+    type = "sale.stated"
+    payment_id: Id
+    customer_id: Id
+    account_id: Id | None = None
+    partner_id: Id
+    program_id: Id
+    program_version: int
+    paid_at: Instant
+    base: Money
+    reasons: tuple[PaymentDecline, ...] = ()
+    available_at: Instant
+    taken_back: tuple[TakenBack, ...] = ()
+    left_at: Instant | None = None
+    holds: tuple[Hold, ...] = ()
+    caused_by: str
+
+
+class CodeRequested(Payload):
+    """A partner asks for a code (a link's or a promo code); the code's own key decides who was first."""
+
+    type = "code.requested"
+    code: str
+    kind: Literal["link", "promo_code"]
+    partner_id: Id
+    program_id: Id
+    destination: str | None = None
+    url: str | None = None
+    command_id: str
+    body_hash: str
+    caller: str
+
+
+class ReferralListed(Payload):
+    """A customer was bound to a partner: an entry of the partner's list of referrals."""
+
+    type = "referral.listed"
+    partner_id: Id
+    program_id: Id
+    customer_id: Id
+    attributed_at: Instant
+    signed_up_at: Instant
+
+
+class RetentionMoved(Payload):
+    """A retention claim on its way between the partner's key and the customer's."""
+
+    type = "retention.moved"
+    step: Literal["requested", "approved", "refused", "bound"]
+    claim_id: Id
+    partner_id: Id
+    program_id: Id
+    customer_id: Id
+    detail: dict[str, Any] = {}
+
+
+register(SaleStated, CodeRequested, ReferralListed, RetentionMoved)

@@ -1,0 +1,76 @@
+"""Time: an instant is an integer of microseconds since 1970 UTC; text is RFC 3339 with an offset.
+
+Months are calendar months, clamped at the month's end (31 January + 1 month = 28 or 29 February).
+"""
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, PlainSerializer, ValidationInfo, WithJsonSchema
+
+SECOND = 1_000_000
+DAY = 86_400 * SECOND
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICRO = timedelta(microseconds=1)
+_RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)?")
+
+
+class NoOffset(ValueError):
+    """A time without an offset names no instant."""
+
+
+def parse_instant(value: Any) -> int:
+    """Microseconds of an RFC 3339 text.
+
+    Errors: NoOffset without an offset; ValueError for anything else that is no time.
+    """
+    if not isinstance(value, str) or not (match := _RFC3339.fullmatch(value)):
+        raise ValueError("write a time as RFC 3339, like 2026-02-28T12:00:00Z")
+    if not match[2]:
+        raise NoOffset("a time needs an offset, like 2026-02-28T12:00:00Z")
+    return micros(datetime.fromisoformat(value.upper()))
+
+
+def micros(moment: datetime) -> int:
+    """The instant of an aware datetime."""
+    return (moment - _EPOCH) // _MICRO
+
+
+def moment(instant: int) -> datetime:
+    """The aware UTC datetime of an instant."""
+    return _EPOCH + timedelta(microseconds=instant)
+
+
+def format_instant(instant: int) -> str:
+    """RFC 3339 in UTC; milliseconds or microseconds only where there are some."""
+    at = moment(instant)
+    fraction = instant % SECOND
+    precision = "seconds" if not fraction else "milliseconds" if not fraction % 1000 else "microseconds"
+    return at.isoformat(timespec=precision).removesuffix("+00:00") + "Z"
+
+
+def add_months(instant: int, months: int) -> int:
+    """The instant that many calendar months later, clamped at the month's end."""
+    at = moment(instant)
+    years, month = divmod(at.year * 12 + at.month - 1 + months, 12)
+    next_first = datetime(years + (month + 1) // 12, (month + 1) % 12 + 1, 1, tzinfo=UTC)
+    last_day = (next_first - timedelta(days=1)).day
+    return micros(at.replace(year=years, month=month + 1, day=min(at.day, last_day)))
+
+
+WIRE = {"wire": True}
+"""Validation context of what came from outside, where an instant is text and never a bare number."""
+
+
+def _instant(value: Any, info: ValidationInfo) -> int:
+    return value if type(value) is int and not info.context else parse_instant(value)
+
+
+Instant = Annotated[
+    int,
+    BeforeValidator(_instant, json_schema_input_type=str),
+    PlainSerializer(format_instant, return_type=str, when_used="json"),
+    WithJsonSchema({"type": "string", "format": "date-time", "examples": ["2026-02-28T12:00:00Z"]}),
+]
+"""An instant: RFC 3339 text outside, microseconds since 1970 UTC inside."""

@@ -1,0 +1,102 @@
+"""Money, rates and the only rounding.
+
+Money is an integer of its currency's minor unit (USD cents, JPY yen, KWD fils) and an ISO 4217 code.
+Rates are exact decimals, written as text. Nothing near money is a float.
+"""
+
+from decimal import Decimal
+from fractions import Fraction
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+
+MAX_MINOR = 2**53 - 1  # what every JSON reader can hold exactly
+
+
+class CurrencyMismatch(ValueError):
+    """Two amounts of different currencies met in one sum."""
+
+
+class Money(BaseModel):
+    """An amount: `minor` units of `currency`. Negative only where a field says so."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
+
+    minor: int = Field(ge=-MAX_MINOR, le=MAX_MINOR, examples=[1250])
+    currency: str = Field(pattern=r"^[A-Z]{3}$", examples=["USD"])
+
+    def __add__(self, other: "Money") -> "Money":
+        self._same(other)
+        return Money(minor=self.minor + other.minor, currency=self.currency)
+
+    def __sub__(self, other: "Money") -> "Money":
+        self._same(other)
+        return Money(minor=self.minor - other.minor, currency=self.currency)
+
+    def _same(self, other: "Money") -> None:
+        if self.currency != other.currency:
+            raise CurrencyMismatch(f"{self.currency} and {other.currency} do not add up")
+
+
+def round_half_even(exact: Fraction) -> int:
+    """The project's one rounding: to the nearest integer, a half to the even neighbour."""
+    return round(exact)
+
+
+def share(minor: int, rate: Fraction | Decimal) -> int:
+    """`rate` of `minor`, rounded once."""
+    return round_half_even(minor * Fraction(rate))
+
+
+def part(whole: int, taken: int, of: int) -> int:
+    """`taken / of` of `whole`, rounded once; `of` above 0. `part(x, n, n) == x`, so parts add up to the whole."""
+    return round_half_even(Fraction(whole * taken, of))
+
+
+def _decimal_text(value: Any) -> Decimal:
+    if isinstance(value, Decimal):
+        return value
+    if not isinstance(value, str):
+        raise ValueError('write a decimal as text, like "0.20"')
+    try:
+        number = Decimal(value)
+    except ArithmeticError:
+        raise ValueError(f'{value!r} is no decimal number; write it like "0.20"') from None
+    if not number.is_finite() or len(value) > 30:
+        raise ValueError(f'{value!r} is no finite decimal number; write it like "0.20"')
+    return number
+
+
+def decimal_text(value: Decimal) -> str:
+    """The decimal as it was written, without an exponent."""
+    return format(value, "f")
+
+
+ExactDecimal = Annotated[
+    Decimal,
+    BeforeValidator(_decimal_text, json_schema_input_type=str),
+    PlainSerializer(decimal_text, return_type=str),
+]
+"""A decimal that travels as text: `"0.20"`, `"2"`."""
+
+Rate = Annotated[ExactDecimal, Field(ge=0, le=1, examples=["0.20"])]
+"""A share between 0 and 1 as decimal text."""
+
+
+def _not_negative(money: Money) -> Money:
+    if money.minor < 0:
+        raise ValueError("an amount here is 0 or more")
+    return money
+
+
+def _positive(money: Money) -> Money:
+    if money.minor <= 0:
+        raise ValueError("an amount here is more than 0")
+    return money
+
+
+Charge = Annotated[Money, AfterValidator(_not_negative)]
+"""Money that somebody pays: 0 or more."""
+
+PositiveMoney = Annotated[Money, AfterValidator(_positive)]
+"""Money that somebody asks for: more than 0."""

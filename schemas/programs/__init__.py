@@ -1,0 +1,64 @@
+"""The five programs that refstream ships: one document each, beside this file."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from schemas.events import ProgramPublished
+from schemas.programs.terms import Program
+
+SHIPPED = ("jupsoft", "proxy-credits", "message-help", "keycrm", "active-referrals")
+
+
+def shipped() -> tuple[Program, ...]:
+    """The shipped documents, validated."""
+    here = Path(__file__).parent
+    return tuple(Program.model_validate_json((here / f"{name}.json").read_bytes()) for name in SHIPPED)
+
+
+class NotYetPublished(LookupError):
+    """A program version that other events speak of has not been read yet; it will be."""
+
+
+class Programs:
+    """Every program version that has been published, by program and in order of version.
+
+    A version is in force from its `effective_at` on, the first one from the beginning of time.
+    """
+
+    def __init__(self, published: Mapping[str, tuple[tuple[int, Program], ...]] | None = None) -> None:
+        self._versions: dict[str, tuple[tuple[int, Program], ...]] = dict(published or {})
+
+    @classmethod
+    def of(cls, *programs: Program) -> "Programs":
+        """First versions of documents, in force from the beginning of time."""
+        return cls({program.program_id: ((0, program),) for program in programs})
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted(self._versions))
+
+    def publish(self, event: ProgramPublished) -> None:
+        """Take a published version in; a repeat changes nothing."""
+        known = self._versions.get(event.program_id, ())
+        if all(program.version != event.version for _, program in known):
+            program = Program.model_validate({**event.document, "version": event.version})
+            self._versions[event.program_id] = tuple(
+                sorted((*known, (event.effective_at, program)), key=lambda item: item[1].version)
+            )
+
+    def version(self, program_id: str, version: int) -> Program:
+        """One version. Errors: NotYetPublished."""
+        for _, program in self._versions.get(program_id, ()):
+            if program.version == version:
+                return program
+        raise NotYetPublished(f"{program_id} version {version}")
+
+    def at(self, program_id: str, instant: int) -> Program | None:
+        """The version in force at an instant, or None for an unknown program."""
+        versions = self._versions.get(program_id, ())
+        in_force = [program for since, program in versions if program.version == 1 or since <= instant]
+        return in_force[-1] if in_force else None
+
+    def latest(self, program_id: str) -> Program | None:
+        """The version published last."""
+        versions = self._versions.get(program_id, ())
+        return versions[-1][1] if versions else None

@@ -1,0 +1,221 @@
+"""What a program document may say. A program is data: a new program is one document, a new kind of rule one variant here.
+
+`Program.terms` lists what the program rewards and how; each variant is one kind of rule, and every place that acts on
+terms matches them exhaustively. A document has versions; which one prices a referral is `pricing`.
+"""
+
+from typing import Annotated, Any, Literal, TypeVar
+from zoneinfo import ZoneInfo, available_timezones
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from schemas.ids import Id
+from schemas.moments import Instant
+from schemas.money import ExactDecimal, Money, PositiveMoney, Rate
+
+
+T = TypeVar("T", bound="Document")
+
+
+class Document(BaseModel):
+    """A part of a program document: unknown fields are refused, so that a typing error is not a silent default."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Attribution(Document):
+    """Which evidence binds a customer to a partner.
+
+    `model`: `first_click` judges each partner's first click, the earliest accepted one wins; `last_click` judges the
+    latest click alone. `window_days`: the longest time from the judged click to the signup (none: any age).
+    """
+
+    model: Literal["first_click", "last_click"]
+    window_days: Annotated[int, Field(ge=1, le=3650)] | None = None
+    promo_codes: bool = True
+    account_required: bool = Field(False, description="a partner must own an account before activating")
+    default_destination: str = Field(description="where a link leads when the partner names nothing else")
+    destination_hosts: tuple[str, ...] = Field((), description="hosts that a partner's links may lead to")
+
+
+class Tier(Document):
+    """`rate` holds from the partner's `from_clients`-th paying client on."""
+
+    from_clients: Annotated[int, Field(ge=1)]
+    rate: Rate
+
+
+class EarningWindow(Document):
+    """Payments earn in `[start, start + months)`.
+
+    `starts`: `first_payment`, the customer's first payment since the binding; `first_account`, the creation of the
+    customer's first account, or the signup while there is none at the payment's time.
+    """
+
+    months: Annotated[int, Field(ge=1, le=1200)]
+    starts: Literal["first_payment", "first_account"]
+
+
+class Share(Document):
+    """A share of each payment, by the number of the partner's paying clients, this payment's client included."""
+
+    kind: Literal["share"] = "share"
+    tiers: Annotated[tuple[Tier, ...], Field(min_length=1)]
+    window: EarningWindow | None = None
+    first_product_only: bool = Field(False, description="only the product of the first payment earns")
+    hold_days: Annotated[int, Field(ge=0, le=3650)] | None = Field(
+        None, description="accruals are pending until the first payment plus so many days"
+    )
+    ends_with_subscription: bool = Field(
+        False, description="the end of the first payment's subscription ends earning, before the hold's end also what is pending"
+    )
+    ends_with_downgrade_of: tuple[Literal["month", "year"], ...] = Field(
+        (), description="a downgrade of a plan of these intervals ends earning"
+    )
+
+    @model_validator(mode="after")
+    def _tiers_rise(self) -> "Share":
+        steps = [tier.from_clients for tier in self.tiers]
+        if steps[0] != 1 or steps != sorted(set(steps)):
+            raise ValueError("tiers start at from_clients 1 and rise")
+        return self
+
+
+class Provider(Document):
+    product_rate: Annotated[ExactDecimal, Field(ge=0)] = Field(description="credits earned per GB bought")
+    redemption_rate: Annotated[ExactDecimal, Field(gt=0)] = Field(description="credits needed per GB claimed")
+
+
+class Credits(Document):
+    """Whole credits for a customer's first purchase of one product family, by provider (`Program.providers`)."""
+
+    kind: Literal["credits"] = "credits"
+    product_family: str
+    claim_gb: Annotated[int, Field(ge=1)] = 1
+
+
+class SignupBonus(Document):
+    """A bonus for a new customer who came in a certain way, once; the platform applies it."""
+
+    kind: Literal["signup_bonus"] = "signup_bonus"
+    amount: PositiveMoney
+    methods: tuple[Literal["click", "promo_code"], ...]
+
+
+class ClientDiscount(Document):
+    """From the `from_clients`-th client on that the partner pays for in the family."""
+
+    from_clients: Annotated[int, Field(ge=1)]
+    rate: Rate
+
+
+class IntegrationFamily(Document):
+    integrations: Annotated[tuple[str, ...], Field(min_length=1)]
+    discounts: Annotated[tuple[ClientDiscount, ...], Field(min_length=1)]
+
+
+class IntegratorAccount(Document):
+    """The partner pays for clients from the partner account, at list price minus the family's discount."""
+
+    kind: Literal["integrator_account"] = "integrator_account"
+    families: dict[str, IntegrationFamily]
+
+
+class WelcomeBonus(Document):
+    """A bonus of the partner for one whole month of a client not paid for before, at list price; never withdrawn."""
+
+    kind: Literal["welcome_bonus"] = "welcome_bonus"
+    amount: PositiveMoney
+    usable_days: Annotated[int, Field(ge=1)]
+
+
+class Retention(Document):
+    """A partner may claim a client who is a customer already, with evidence; an admin decides."""
+
+    kind: Literal["retention"] = "retention"
+
+
+class DiscountStep(Document):
+    from_referrals: Annotated[int, Field(ge=0)]
+    percent: Annotated[int, Field(ge=0, le=100)]
+
+
+class MonthlyDiscount(Document):
+    """A discount for the partner's own accounts by the number of active referrals on one day of each month."""
+
+    kind: Literal["monthly_discount"] = "monthly_discount"
+    day: Annotated[int, Field(ge=1, le=28)]
+    referrals_per_account: Annotated[int, Field(ge=1)]
+    scale: Annotated[tuple[DiscountStep, ...], Field(min_length=1)]
+
+
+Term = Annotated[
+    Share | Credits | SignupBonus | IntegratorAccount | WelcomeBonus | Retention | MonthlyDiscount,
+    Field(discriminator="kind"),
+]
+
+
+class Topup(Document):
+    """Used for the partner's own account, bonus money is worth `points` more of the original payment."""
+
+    points: Rate
+
+
+class Payouts(Document):
+    """How a partner gets at the money. `minimums`: the least withdrawal per currency; where any is named, others are refused."""
+
+    withdrawals: bool = True
+    minimums: tuple[PositiveMoney, ...] = ()
+    topup: Topup | None = None
+
+    @field_validator("minimums")
+    @classmethod
+    def _one_per_currency(cls, minimums: tuple[Money, ...]) -> tuple[Money, ...]:
+        if len({m.currency for m in minimums}) != len(minimums):
+            raise ValueError("name one minimum per currency")
+        return minimums
+
+
+class Program(Document):
+    """A program document: all that differs between one referral program and another."""
+
+    program_id: Id
+    version: Annotated[int, Field(ge=1)] = 1
+    name: str = ""
+    enabled: bool
+    timezone: str = "UTC"
+    currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")]
+    effective_at: Instant | None = None
+    pricing: Literal["at_binding", "at_event"] = "at_binding"
+    attribution: Attribution
+    terms: tuple[Term, ...]
+    payouts: Payouts = Payouts()
+    providers: dict[str, Provider] = {}
+
+    @field_validator("timezone")
+    @classmethod
+    def _iana(cls, name: str) -> str:
+        if name not in available_timezones():
+            raise ValueError(f"{name!r} is no IANA time zone, like Europe/Kyiv")
+        return name
+
+    @model_validator(mode="after")
+    def _one_term_a_kind(self) -> "Program":
+        kinds = [term.kind for term in self.terms]
+        if len(set(kinds)) != len(kinds):
+            raise ValueError("name each kind of terms once")
+        if self.providers and "credits" not in kinds:
+            raise ValueError("providers belong to a program with credits")
+        return self
+
+    @property
+    def zone(self) -> ZoneInfo:
+        return ZoneInfo(self.timezone)
+
+    def term(self, kind: type[T]) -> T | None:
+        """The program's terms of one kind, or none."""
+        return next((term for term in self.terms if isinstance(term, kind)), None)
+
+    def as_document(self) -> dict[str, Any]:
+        """The document as JSON holds it."""
+        return self.model_dump(mode="json", exclude_none=True)

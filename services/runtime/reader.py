@@ -1,0 +1,49 @@
+"""Reading what the folds remember: the APIs' only way to a service's state in Redis.
+
+Every method answers from the committed state of the owning cell and raises `Rebuilding` while that cell is not open,
+so that an API says 503 instead of wrong figures.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, Protocol
+
+from schemas.commands import Answered
+from services.runtime.stage import Row, Stage, State
+
+
+class Rebuilding(Exception):
+    """The state that was asked for is being rebuilt; it can be read again soon."""
+
+
+class Reader(Protocol):
+    """What an API may ask. Two implementations: Redis (`store.py`) and memory (`simulate.py`)."""
+
+    async def state(self, stage: Stage[State, Row], key: str) -> State:
+        """The state of one key; `stage.empty` for a key never seen."""
+        ...
+
+    async def states(self, stage: Stage[State, Row], keys: Sequence[str]) -> list[State]:
+        """The states of several keys, in one round trip."""
+        ...
+
+    async def row(self, stage: Stage[State, Row], key: str, row_id: str) -> Row | None: ...
+
+    async def rows(self, stage: Stage[State, Row], key: str) -> dict[str, Row]:
+        """Every row of one key."""
+        ...
+
+    async def rows_everywhere(self, stage: Stage[State, Row], key: str) -> list[dict[str, Row]]:
+        """The rows that each cell of the stage keeps under a key (counts that no single cell owns)."""
+        ...
+
+    async def find(self, stage: Stage[Any, Any], name: str) -> str | None:
+        """The key that noted `name` in `Change.find`, whichever cell it lives in."""
+        ...
+
+    async def answer(self, stages: Sequence[Stage[Any, Any]], command_id: str) -> Answered | None:
+        """The decision on a command, whichever cell of the stages gave it."""
+        ...
+
+    def all_states(self, stage: Stage[State, Row]) -> AsyncIterator[tuple[str, State]]:
+        """Every key of a stage with its state, in no order. For an administrator's lists."""
+        ...
