@@ -26,7 +26,9 @@ class Child:
     `name` is for messages; `log` receives its standard output and error, appended.
     """
 
-    def __init__(self, name: str, command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, name: str, command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None
+    ) -> None:
         self.name, self.log = name, log
         self._stopping = threading.Lock()
         # Raises OSError where the program does not exist.
@@ -44,7 +46,7 @@ class Child:
                     stderr=output,
                     env=dict(environment) if environment is not None else None,
                     pass_fds=(theirs,),
-                    start_new_session=True,  # a Ctrl-C in the terminal reaches the parent alone, which stops us in order
+                    start_new_session=True,  # a Ctrl-C reaches the parent alone, which stops its children in order
                 )
         except BaseException:
             os.close(ours)

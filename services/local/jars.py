@@ -27,7 +27,7 @@ def classpath(cache: Path) -> list[Path]:
 
     May take some seconds the first time. Raises StackRefused where they cannot be had or are not what they were.
     """
-    hashes = dict(reversed(line.split()) for line in LOCK.read_text().splitlines())
+    hashes = {name: digest for digest, name in map(str.split, LOCK.read_text().splitlines())}
     lock_hash = hashlib.sha256(LOCK.read_bytes()).hexdigest()[:16]
     folder = cache / f"kafka-{KAFKA_VERSION}-{lock_hash}"
     if not folder.is_dir():
