@@ -136,7 +136,7 @@ class Kafka:
         self.cluster_id = entries["cluster.id"]
 
     def answers(self, bootstrap: str) -> bool:
-        """Whether this very Kafka, not another on the same port, answers at the address. Takes a second or two at most."""
+        """Whether this very Kafka, not another on the same port, answers at the address. Takes a second at most."""
         host, port = bootstrap.split(":")
         try:  # the client logs every refused connection
             socket.create_connection((host, int(port)), timeout=1).close()

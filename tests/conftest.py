@@ -1,0 +1,49 @@
+"""What all tests share: one Kafka and one Redis per session, the local ones or the official images."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import pytest
+
+from services.local.stack import LocalStack
+from services.runtime.settings import Settings
+from services.runtime.topics_admin import ensure_topics
+
+AUTH_SECRET = "the-secret-of-all-tests-with-64-characters-0123456789abcdefghijk"
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """Addresses of a running Kafka, with all topics, and Redis; `settings` point to them."""
+
+    kafka: str
+    redis: str
+    settings: Settings
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--infra",
+        choices=("local", "docker"),
+        default="local",
+        help="where tests marked infra find Kafka and Redis: child processes (default), or containers",
+    )
+
+
+@pytest.fixture(scope="session")
+def stack(request: pytest.FixtureRequest) -> Iterator[Stack]:
+    """Throw-away servers with all topics created. Shared by the session: use ids of your own."""
+    with ExitStack() as until_the_end:
+        if request.config.getoption("--infra") == "docker":
+            from tests import containers
+
+            kafka = until_the_end.enter_context(containers.kafka())
+            redis = until_the_end.enter_context(containers.valkey())
+        else:
+            servers = until_the_end.enter_context(LocalStack())
+            kafka, redis = servers.kafka, servers.redis
+        settings = Settings(kafka=kafka, redis=redis, auth_secret=AUTH_SECRET, local=True)  # type: ignore[arg-type]
+        asyncio.run(ensure_topics(settings))
+        yield Stack(kafka, redis, settings)
