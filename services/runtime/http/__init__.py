@@ -1,0 +1,49 @@
+"""What the four HTTP APIs share: who calls, errors, lists, commands, and the app around a service's routes.
+
+router = APIRouter()
+
+@router.post("/partners/{partner_id}/withdrawals", status_code=201, response_model=Withdrawal)
+async def withdraw(
+    request: Request, partner_id: Id, body: WithdrawalBody, who: TheCaller, commands: TheCommands
+) -> Response:
+    require(who, "partner")
+    own_partner(who, partner_id)
+    return await commands.run(request, who, STAGES, RequestWithdrawal, body, partner_id=partner_id)
+
+def create_app(settings: Settings, resources: Resources | None = None) -> FastAPI:
+    return service_app("payouts", settings, router, STAGES, resources)
+"""
+
+from services.runtime.http.app import service_app
+from services.runtime.http.auth import Caller, TheCaller, own_partner, require
+from services.runtime.http.bodies import Body, Moment, NoBody, Text
+from services.runtime.http.commands import Commands
+from services.runtime.http.pages import Page, Paging, ThePaging, page
+from services.runtime.http.problems import FieldError, Problem, invalid, not_found
+from services.runtime.http.queries import AsOf
+from services.runtime.http.resources import Resources, TheCommands, TheResources
+
+__all__ = [
+    "AsOf",
+    "Body",
+    "Caller",
+    "Commands",
+    "FieldError",
+    "Moment",
+    "NoBody",
+    "Page",
+    "Paging",
+    "Problem",
+    "Resources",
+    "Text",
+    "TheCaller",
+    "TheCommands",
+    "ThePaging",
+    "TheResources",
+    "invalid",
+    "not_found",
+    "own_partner",
+    "page",
+    "require",
+    "service_app",
+]

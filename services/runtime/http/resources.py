@@ -1,0 +1,50 @@
+"""What an API needs while it runs, opened once and kept at `app.state.resources`."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+from redis.asyncio import Redis
+
+from schemas.programs import Programs
+from services.runtime.http.commands import Commands
+from services.runtime.programs import ProgramsFeed
+from services.runtime.reader import Reader
+from services.runtime.settings import Settings
+
+
+@dataclass(frozen=True)
+class Resources:
+    """`redis` and `commands` are None where there are none: a test's fake reader, a service without commands."""
+
+    settings: Settings
+    reader: Reader
+    programs_feed: ProgramsFeed
+    commands: Commands | None = None
+    redis: Redis | None = None
+
+    @property
+    def programs(self) -> Programs:
+        """Every published program version, as far as the API has read."""
+        return self.programs_feed.programs
+
+
+async def resources(request: Request) -> Resources:
+    """The dependency behind `TheResources`."""
+    found: Resources = request.app.state.resources
+    return found
+
+
+async def commands(request: Request) -> Commands:
+    """The dependency behind `TheCommands`. Errors: RuntimeError in a service without a command topic."""
+    found: Resources = request.app.state.resources
+    if found.commands is None:
+        raise RuntimeError("this service takes no commands")
+    return found.commands
+
+
+TheResources = Annotated[Resources, Depends(resources)]
+"""Parameter type of a route that reads state: `has: TheResources`."""
+
+TheCommands = Annotated[Commands, Depends(commands)]
+"""Parameter type of a route that changes something: `commands: TheCommands`."""
