@@ -40,9 +40,17 @@ HASH_CHARACTERS = 16  # of the body's hash, in the address of a command
 class Commands:
     """What routes use to change something. `write(event, key)` puts a command on its topic."""
 
-    def __init__(self, service: str, settings: Settings, reader: Reader, write: Write, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        service: str,
+        settings: Settings,
+        reader: Reader,
+        write: Write,
+        metrics: Metrics,
+        wait_seconds: float = WAIT_SECONDS,
+    ) -> None:
         self._service, self._settings, self._reader = service, settings, reader
-        self._write, self._metrics = write, metrics
+        self._write, self._metrics, self._wait_seconds = write, metrics, wait_seconds
 
     async def run(
         self,
@@ -86,7 +94,7 @@ class Commands:
     async def _decision(self, stages: Sequence[Stage[Any, Any]], command_id: str) -> Answered | None:
         """The fold's answer, as soon as it is there; None after 5 seconds."""
         loop = asyncio.get_running_loop()
-        deadline, pause = loop.time() + WAIT_SECONDS, FIRST_POLL_SECONDS
+        deadline, pause = loop.time() + self._wait_seconds, FIRST_POLL_SECONDS
         while loop.time() < deadline:
             await asyncio.sleep(pause)
             pause = min(pause * 1.5, LAST_POLL_SECONDS)

@@ -1,0 +1,200 @@
+"""Every error is a problem document with a stable code, and no error says more than it should."""
+
+from collections.abc import Iterator
+
+import msgspec
+import pytest
+from fastapi import APIRouter
+from fastapi.testclient import TestClient
+from redis.exceptions import ConnectionError as RedisUnreachable
+
+from schemas.ids import Id
+from schemas.money import PositiveMoney
+from schemas.programs import NotYetPublished
+from services.runtime.http import AsOf, Body, Moment, NoBody, TheCaller, not_found
+from services.runtime.reader import Rebuilding
+from services.runtime.stage import Change, Stage
+from tests.http_fakes import FakeReader, app_over, bearer
+
+router = APIRouter()
+
+
+class Nothing(msgspec.Struct, frozen=True):
+    """The state of a stage that remembers nothing."""
+
+
+STAGE: Stage[Nothing, Nothing] = Stage("payouts.ledger", (), Nothing(), lambda context, state, event: Change())
+
+
+class Wish(Body):
+    program_id: Id
+    amount: PositiveMoney
+    at: Moment | None = None
+
+
+ERRORS: dict[str, Exception] = {
+    "rebuilding": Rebuilding("commission.sales:3"),
+    "not_yet_published": NotYetPublished("keycrm version 7"),
+    "redis": RedisUnreachable("redis://:password@10.0.0.1"),
+    "fault": RuntimeError("a detail of the inside"),
+}
+
+
+@router.post("/wishes")
+async def wish(body: Wish, who: TheCaller) -> Wish:
+    return body
+
+
+@router.post("/settle")
+async def settle(who: TheCaller, body: NoBody | None = None) -> dict[str, str]:
+    return {}
+
+
+@router.get("/things/{thing_id}")
+async def thing(thing_id: Id, who: TheCaller, as_of: AsOf = None) -> dict[str, int | None]:
+    if thing_id in ERRORS:
+        raise ERRORS[thing_id]
+    if thing_id == "absent":
+        raise not_found()
+    return {"as_of": as_of}
+
+
+@router.get("/public")
+async def public() -> dict[str, str]:
+    return {}
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[TestClient]:
+    app, _ = app_over("payouts", router, FakeReader())
+    with TestClient(app, raise_server_exceptions=False) as client:
+        yield client
+
+
+GOOD = {"program_id": "keycrm", "amount": {"minor": 100, "currency": "USD"}}
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({**GOOD, "extra": 1}, "extra"),
+        ({**GOOD, "program_id": "no spaces"}, "program_id"),
+        ({"amount": GOOD["amount"]}, "program_id"),
+        ({**GOOD, "amount": {"minor": "100", "currency": "USD"}}, "amount.minor"),
+        ({**GOOD, "amount": {"minor": 1.5, "currency": "USD"}}, "amount.minor"),
+        ({**GOOD, "amount": {"minor": 0, "currency": "USD"}}, "amount"),
+        ({**GOOD, "amount": {"minor": 10**30, "currency": "USD"}}, "amount.minor"),
+        ({**GOOD, "at": "2026-01-01T00:00:00"}, "at"),
+        ({**GOOD, "at": 1767225600}, "at"),
+        ({**GOOD, "at": "9999-12-31T23:59:59Z"}, "at"),
+        ([], "body"),
+        ("text", "body"),
+    ],
+)
+def test_refused_field_is_named(client: TestClient, body: object, field: str) -> None:
+    answer = client.post("/payouts/wishes", json=body, headers=bearer())
+    document = answer.json()
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert (answer.status_code, document["code"], document["status"]) == (422, "invalid", 422)
+    assert [error["field"] for error in document["errors"]] == [field]
+    assert document["errors"][0]["message"]
+
+
+def test_every_refused_field_is_named_at_once(client: TestClient) -> None:
+    errors = client.post("/payouts/wishes", json={"x": 1}, headers=bearer()).json()["errors"]
+    assert {error["field"] for error in errors} == {"program_id", "amount", "x"}
+
+
+@pytest.mark.parametrize("raw", [b"", b"{", b"\xff\xfe", b"[" * 60_000, b'{"a": NaN'])
+def test_unreadable_body_is_invalid(client: TestClient, raw: bytes) -> None:
+    answer = client.post("/payouts/wishes", content=raw, headers={**bearer(), "Content-Type": "application/json"})
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid")
+    assert answer.json()["errors"][0]["field"] == "body"
+
+
+def test_body_without_content_type_is_invalid(client: TestClient) -> None:
+    assert client.post("/payouts/wishes", content=b'{"a": 1}', headers=bearer()).status_code == 422
+
+
+@pytest.mark.parametrize(("body", "status"), [(None, 200), ({}, 200), ({"x": 1}, 422)])
+def test_post_that_needs_no_body_takes_none_or_an_empty_one(client: TestClient, body: object, status: int) -> None:
+    assert client.post("/payouts/settle", json=body, headers=bearer()).status_code == status
+
+
+def test_body_over_the_limit_is_too_large(client: TestClient) -> None:
+    for content in (b" " * 65_537, iter([b" " * 40_000, b" " * 40_000])):
+        answer = client.post("/payouts/wishes", content=content, headers=bearer())
+        assert (answer.status_code, answer.json()["code"]) == (413, "too_large")
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ("as_of=2026-01-01T00:00:00", "as_of"),
+        ("as_of=2026-01-01", "as_of"),
+        ("as_of=1767225600", "as_of"),
+        ("as_off=2026-01-01T00:00:00Z", "as_off"),
+    ],
+)
+def test_refused_query_parameter_is_named(client: TestClient, query: str, field: str) -> None:
+    answer = client.get(f"/payouts/things/t?{query}", headers=bearer())
+    assert (answer.status_code, [error["field"] for error in answer.json()["errors"]]) == (422, [field])
+
+
+def test_time_with_offset_is_read_as_microseconds(client: TestClient) -> None:
+    answer = client.get("/payouts/things/t", params={"as_of": "1970-01-01T01:00:01+01:00"}, headers=bearer())
+    assert answer.json() == {"as_of": 1_000_000}
+
+
+def test_public_route_takes_parameters_that_others_have_added(client: TestClient) -> None:
+    assert client.get("/payouts/public?utm_source=mail").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("thing_id", "status", "code"),
+    [
+        ("rebuilding", 503, "rebuilding"),
+        ("not_yet_published", 503, "rebuilding"),
+        ("redis", 503, "unavailable"),
+        ("fault", 500, "internal"),
+        ("absent", 404, "not_found"),
+    ],
+)
+def test_what_goes_wrong_inside_is_a_problem_without_the_inside(
+    client: TestClient, thing_id: str, status: int, code: str
+) -> None:
+    answer = client.get(f"/payouts/things/{thing_id}", headers=bearer())
+    assert (answer.status_code, answer.json()["code"]) == (status, code)
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert ("Retry-After" in answer.headers) == (status == 503)
+    assert str(ERRORS.get(thing_id, "nothing of this")) not in answer.text
+
+
+def test_unknown_route_and_method_are_problems(client: TestClient) -> None:
+    unknown, method = client.get("/payouts/unknown"), client.delete("/payouts/public")
+    assert (unknown.status_code, unknown.json()["code"]) == (404, "not_found")
+    assert (method.status_code, method.json()["code"], method.headers["allow"]) == (405, "method_not_allowed", "GET")
+
+
+def test_answers_are_neither_cached_nor_sniffed(client: TestClient) -> None:
+    answer = client.get("/payouts/things/t", headers=bearer())
+    assert (answer.headers["Cache-Control"], answer.headers["X-Content-Type-Options"]) == ("no-store", "nosniff")
+
+
+def test_readiness_needs_open_cells_and_liveness_does_not() -> None:
+    reader = FakeReader()
+    app, _ = app_over("payouts", router, reader, stages=(STAGE,))
+    with TestClient(app) as client:
+        assert client.get("/payouts/readyz").status_code == 200
+        reader.rebuilding = True
+        assert client.get("/payouts/readyz").json()["code"] == "rebuilding"
+        assert client.get("/payouts/healthz").status_code == 200
+
+
+def test_metrics_count_by_route_template(client: TestClient) -> None:
+    client.get("/payouts/things/one", headers=bearer())
+    client.get("/payouts/things/two", headers=bearer())
+    text = client.get("/payouts/metrics").text
+    assert 'route="/payouts/things/{thing_id}"' in text
+    assert "things/one" not in text
