@@ -96,7 +96,7 @@ class Kafka:
         self.child: Child | None = None
         self.cluster_id = ""
 
-    def start(self, port: int, controller_port: int) -> None:
+    def start(self, port: int, controller_port: int) -> Child:
         """Start it; returns before it answers. The first time its storage is formatted. Raises StackRefused."""
         self._directory.mkdir(parents=True, exist_ok=True)
         properties = self._directory / "server.properties"
@@ -114,6 +114,7 @@ class Kafka:
         ]
         self._format(command, properties)
         self.child = Child("kafka", [*command, "kafka.Kafka", str(properties)], self._log)
+        return self.child
 
     def _format(self, command: list[str], properties: Path) -> None:
         meta = self._directory / "log" / "meta.properties"

@@ -64,16 +64,23 @@ class LocalStack:
         return self._external_redis or f"redis://127.0.0.1:{self._ports['redis']}/0"
 
     @property
-    def children(self) -> list[Child]:
-        """What was started here, in no order."""
-        return [
-            server.child for server in (self._kafka, self._valkey) if server is not None and server.child is not None
-        ]
+    def children(self) -> dict[str, Child]:
+        """What was started here, by name: kafka, valkey."""
+        servers = {"kafka": self._kafka, "valkey": self._valkey}
+        return {name: server.child for name, server in servers.items() if server and server.child}
+
+    def restart(self, name: str) -> Child:
+        """Start one of `children`, that has ended, at its old address; does not wait until it answers."""
+        if name == "kafka" and self._kafka:
+            return self._kafka.start(self._ports["kafka"], self._ports["controller"])
+        if name == "valkey" and self._valkey:
+            return self._valkey.start(self._ports["redis"])
+        raise KeyError(name)
 
     def start(self) -> None:
         """Start what was not given and return when it answers. Raises StackRefused; then nothing is left running."""
         self._data_dir = self._given.absolute() if self._given else Path(tempfile.mkdtemp(prefix="refstream-"))
-        self._data_dir.mkdir(parents=True, exist_ok=True)
+        self._data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
             self._take_lock(self._data_dir)
             for attempt in range(1, ATTEMPTS + 1):
@@ -115,12 +122,12 @@ class LocalStack:
                 wait.result()
 
     def _start_valkey(self, valkey: Valkey) -> None:
-        valkey.start(self._ports["redis"])
-        _await(valkey.child, lambda: valkey.answers(self.redis), self._ports["redis"])
+        child = valkey.start(self._ports["redis"])
+        _await(child, lambda: valkey.answers(self.redis), self._ports["redis"])
 
     def _start_kafka(self, kafka: Kafka) -> None:
-        kafka.start(self._ports["kafka"], self._ports["controller"])
-        _await(kafka.child, lambda: kafka.answers(self.kafka), self._ports["kafka"], self._ports["controller"])
+        child = kafka.start(self._ports["kafka"], self._ports["controller"])
+        _await(child, lambda: kafka.answers(self.kafka), self._ports["kafka"], self._ports["controller"])
 
     def stop(self) -> None:
         """Stop what was started here; returns when the processes have gone. Throw-away data go with them."""
@@ -132,7 +139,7 @@ class LocalStack:
             shutil.rmtree(self._data_dir, ignore_errors=True)
 
     def _stop_servers(self) -> None:
-        children = self.children
+        children = self.children.values()
         for child in children:
             child.terminate()
         for child in children:
@@ -149,9 +156,8 @@ class LocalStack:
         self.stop()
 
 
-def _await(child: Child | None, answers: Callable[[], bool], *used: int) -> None:
+def _await(child: Child, answers: Callable[[], bool], *used: int) -> None:
     """Poll until the server answers. Raises _PortLost, or StackRefused with the end of its log."""
-    assert child is not None
     deadline = time.monotonic() + READY_SECONDS
     while time.monotonic() < deadline:
         if child.exit_code is not None:

@@ -30,7 +30,7 @@ class Valkey:
         self._directory, self._log = directory, log
         self.child: Child | None = None
 
-    def start(self, port: int) -> None:
+    def start(self, port: int) -> Child:
         """Start it; returns before it answers."""
         self._directory.mkdir(parents=True, exist_ok=True)
         options = {
@@ -46,6 +46,7 @@ class Valkey:
         }
         arguments = [part for name, value in options.items() for part in (f"--{name}", value)]
         self.child = Child("valkey", [server(), *arguments], self._log)
+        return self.child
 
     def answers(self, url: str) -> bool:
         """Whether this very server, not another on the same port, answers and has loaded its data."""

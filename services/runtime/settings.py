@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 # Secrets that stand in examples and tutorials; whoever knows one could sign tokens for any partner.
@@ -91,6 +91,18 @@ class Settings(BaseSettings):
                 "REFSTREAM_KAFKA_SECURITY_PROTOCOL is a SASL one: set REFSTREAM_KAFKA_SECURITY_USERNAME and _PASSWORD"
             )
         return self
+
+    @classmethod
+    def load(cls) -> Self:
+        """The settings of the environment. Raises SettingsRefused that names each variable at fault."""
+        try:
+            return cls()
+        except ValidationError as error:
+            faults = [
+                ": ".join(filter(None, ("_".join(["REFSTREAM", *map(str, fault["loc"])]).upper(), fault["msg"])))
+                for fault in error.errors()
+            ]
+            raise SettingsRefused("settings cannot be read:\n  " + "\n  ".join(faults)) from None
 
     def now(self) -> datetime:
         """The present as an aware UTC time, moved by CLOCK_OFFSET. For the shell only; rules take time from events."""

@@ -28,7 +28,7 @@ from pathlib import Path
 from services.local.stack import LocalStack
 stack = LocalStack(Path(sys.argv[1]))
 stack.start()
-print(*(child.pid for child in stack.children), flush=True)
+print(*(child.pid for child in stack.children.values()), flush=True)
 time.sleep(600)
 """
 

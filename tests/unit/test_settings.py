@@ -91,3 +91,9 @@ def test_strong_secrets_and_the_local_stack_are_accepted(values: dict[str, objec
 
 def test_secrets_are_not_printed() -> None:
     assert STRONG not in repr(Settings(auth_secret=STRONG, click_secrets={"1": STRONG}))
+
+
+def test_an_unreadable_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REFSTREAM_PORT", "eighty")
+    with pytest.raises(SettingsRefused, match=r"REFSTREAM_PORT: .*integer"):
+        Settings.load()

@@ -1,0 +1,38 @@
+"""`refstream api`: the HTTP API in the foreground."""
+
+import logging
+from typing import Annotated
+
+import typer
+
+from services.cli.service import Service
+from services.cli.state import running_settings
+
+SHUTDOWN_SECONDS = 10  # requests under way may finish; a command waits for its decision for 5 s at most
+
+
+def api(
+    service: Annotated[
+        Service | None, typer.Argument(help="Whose API; without it all four on one port, each under its own prefix.")
+    ] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on, instead of REFSTREAM_PORT.")] = None,
+) -> None:
+    """Serve one service's HTTP API, or all four, in the foreground, until SIGTERM."""
+    import uvicorn
+
+    from services.cli.edge import app_of, edge
+
+    settings = running_settings()
+    settings.require_production_secrets()
+    # basicConfig and not uvicorn's own set-up: one format for all that is logged here.
+    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    uvicorn.run(
+        app_of(service.value, settings) if service else edge(settings),
+        host=settings.host,
+        port=settings.port if port is None else port,
+        lifespan="on",
+        log_config=None,
+        access_log=False,  # metrics count requests; a line per request would name partners
+        server_header=False,
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+    )

@@ -1,0 +1,61 @@
+"""All four APIs behind one port, as the local stack serves them: dispatched by the first segment of the path."""
+
+import importlib
+from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import AsyncExitStack
+from typing import Any
+
+from fastapi import FastAPI
+
+from services.cli.service import Service
+from services.runtime.settings import Settings
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+NOT_FOUND = b'{"type":"about:blank","title":"Not Found","status":404,"code":"not_found"}'
+
+
+def app_of(service: str, settings: Settings) -> FastAPI:
+    """One service's API. Its routes carry the service's prefix already."""
+    app: FastAPI = importlib.import_module(f"services.{service}.api").create_app(settings)
+    return app
+
+
+def edge(settings: Settings) -> "Edge":
+    """All four."""
+    return Edge({service.value: app_of(service.value, settings) for service in Service})
+
+
+class Edge:
+    """An ASGI application over several. `apps`: by the first segment of the paths that are theirs."""
+
+    def __init__(self, apps: dict[str, FastAPI]) -> None:
+        self._apps = apps
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._live(receive, send)
+        elif app := self._apps.get(scope["path"].split("/")[1]):
+            await app(scope, receive, send)
+        elif scope["type"] == "http":
+            headers = [(b"content-type", b"application/problem+json"), (b"content-length", b"%d" % len(NOT_FOUND))]
+            await send({"type": "http.response.start", "status": 404, "headers": headers})
+            await send({"type": "http.response.body", "body": NOT_FOUND})
+        else:
+            await send({"type": "websocket.close", "code": 1000})
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        """Open every app before the first request, close them in reverse after the last."""
+        await receive()
+        try:
+            async with AsyncExitStack() as opened:
+                for app in self._apps.values():
+                    await opened.enter_async_context(app.router.lifespan_context(app))
+                await send({"type": "lifespan.startup.complete"})
+                await receive()
+        except Exception as error:
+            # Said before or after the start, this ends the server; the message is what its log shows.
+            await send({"type": "lifespan.startup.failed", "message": f"{type(error).__name__}: {error}"})
+            raise
+        await send({"type": "lifespan.shutdown.complete"})

@@ -1,0 +1,48 @@
+"""The `refstream` command: its table of contents. Each command is a module beside this one."""
+
+import sys
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from services.cli import api, down, publish, status, token, topics, up, worker
+
+
+class Commands(TyperGroup):
+    """Turns what a user can put right (settings, missing software, topics) into a message instead of a traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        from services.local.refusal import StackRefused
+        from services.runtime.settings import SettingsRefused
+        from services.runtime.topics_admin import TopicsRefused
+
+        try:
+            return super().invoke(ctx)
+        except (SettingsRefused, StackRefused, TopicsRefused) as refused:
+            print(f"refstream: {refused}", file=sys.stderr)
+            raise typer.Exit(1) from refused
+
+
+app = typer.Typer(
+    name="refstream",
+    cls=Commands,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Self-hosted, event-driven referral platform on Kafka and Redis.\n\n"
+    "Settings come from the environment, prefix REFSTREAM_; with neither REFSTREAM_KAFKA nor REFSTREAM_REDIS a real "
+    "Kafka and a real Valkey run as local child processes.",
+)
+
+LOCAL, DEPLOYED, EVENTS = "Local stack", "What a container runs", "Events and access"
+app.command("up", rich_help_panel=LOCAL)(up.up)
+app.command("down", rich_help_panel=LOCAL)(down.down)
+app.command("status", rich_help_panel=LOCAL)(status.status)
+app.command("worker", rich_help_panel=DEPLOYED)(worker.worker)
+app.command("api", rich_help_panel=DEPLOYED)(api.api)
+app.command("topics", rich_help_panel=DEPLOYED)(topics.topics)
+app.command("publish", rich_help_panel=EVENTS)(publish.publish)
+app.command("token", rich_help_panel=EVENTS)(token.token)
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,19 @@
+"""`refstream topics`: the topics of the contract, created and checked."""
+
+import asyncio
+
+from services.cli.state import running_settings
+
+
+def topics() -> None:
+    """Create the topics that are missing and check the others against the contract.
+
+    Exits with 1, and says what to do, where a topic has another partition count or keeps its records too short a time.
+    """
+    from services.runtime.topics_admin import ensure_topics, wanted
+
+    settings = running_settings()
+    created = asyncio.run(ensure_topics(settings))
+    for name in created:
+        print(f"created {name}")
+    print(f"{len(wanted(settings.partitions))} topics are as the contract says, {len(created)} of them new")
