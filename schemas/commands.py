@@ -37,9 +37,12 @@ class ActivatePartner(Command):
 
 
 class CreateLink(Command):
+    """`public_url` is the address that the link's URL begins with, as it was when the partner asked."""
+
     type = "command.create_link"
     program_id: Id
     destination: str | None = None
+    public_url: str
 
 
 class CreatePromoCode(Command):

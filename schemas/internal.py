@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from schemas.events import Hold, PaymentDecline, Payload, register
+from schemas.events import Hold, Payload, PaymentDecline, register
 from schemas.ids import Id
 from schemas.moments import Instant
 from schemas.money import Money
@@ -54,6 +54,7 @@ class CodeRequested(Payload):
     program_id: Id
     destination: str | None = None
     url: str | None = None
+    shown: str | None = Field(None, description="a promo code as the partner wrote it; `code` is what is compared")
     command_id: str
     body_hash: str
     caller: str
@@ -70,6 +71,15 @@ class ReferralListed(Payload):
     signed_up_at: Instant
 
 
+class ClickCounted(Payload):
+    """A recorded click, on its way from the visitor's key to the partner's statistics."""
+
+    type = "click.counted"
+    partner_id: Id
+    program_id: Id
+    clicked_at: Instant
+
+
 class RetentionMoved(Payload):
     """A retention claim on its way between the partner's key and the customer's."""
 
@@ -82,4 +92,4 @@ class RetentionMoved(Payload):
     detail: dict[str, Any] = {}
 
 
-register(SaleStated, CodeRequested, ReferralListed, RetentionMoved)
+register(SaleStated, CodeRequested, ReferralListed, ClickCounted, RetentionMoved)

@@ -100,9 +100,7 @@ CLICKS = Topic(
     (events.ClickRecorded,),
     first_reader="attribution.clicks",
 )
-PROGRAMS = Topic(
-    "programs", by("program_id"), "program id", "attribution", (events.ProgramPublished,), compacted=False
-)
+PROGRAMS = Topic("programs", by("program_id"), "program id", "attribution", (events.ProgramPublished,), compacted=False)
 PARTNERS = Topic(
     "partners",
     by("partner_id"),
@@ -221,16 +219,14 @@ COMMANDS_PAYOUTS = Topic(
     first_reader="payouts.ledger",
     internal=True,
 )
-SALES = Topic(
-    "sales", by("partner_id"), "partner id", "commission", (internal.SaleStated,), internal=True
-)
+SALES = Topic("sales", by("partner_id"), "partner id", "commission", (internal.SaleStated,), internal=True)
 CODES = Topic("codes", by("code"), "code", "attribution", (internal.CodeRequested,), internal=True)
 ROSTER = Topic(
     "roster",
     by("partner_id"),
     "partner id",
     "attribution",
-    (internal.ReferralListed, internal.RetentionMoved),
+    (internal.ReferralListed, internal.ClickCounted, internal.RetentionMoved),
     internal=True,
 )
 ANSWERS_ATTRIBUTION = Topic(

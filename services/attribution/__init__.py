@@ -1,0 +1,51 @@
+"""Attribution: who brought a customer.
+
+reads     customers, profiles, clicks, its commands, what commission says of activity, and its own partners
+writes    referrals, partners, programs, clicks (its API), and the internal topics codes and roster
+key       a person's id (customer, partner) or a program's; a code; a visitor's id
+remembers state.py
+"""
+
+from typing import Any
+
+from schemas.topics import CLICKS, CODES, COMMANDS_ATTRIBUTION, COMMISSIONS, CUSTOMERS, PARTNERS, PROFILES, ROSTER
+from services.attribution import clicks, codes, rules
+from services.attribution.cookie import CookieSigner
+from services.attribution.signups import ReadToken
+from services.attribution.state import Code, Person, PersonRow, Visitor
+from services.runtime.settings import Settings
+from services.runtime.stage import Stage
+
+
+def _people(read_token: ReadToken) -> Stage[Person, PersonRow]:
+    return Stage(
+        name="attribution.people",
+        reads=(CUSTOMERS, PROFILES, COMMANDS_ATTRIBUTION, PARTNERS, ROSTER, COMMISSIONS),
+        empty=Person(),
+        step=rules.step_with(read_token),
+        row=PersonRow,
+        row_ids=rules.row_ids,
+    )
+
+
+PEOPLE = _people(lambda token: None)
+"""For reading what is remembered; a worker folds with `stages(settings)`, which can read click tokens."""
+CODE_OWNERS: Stage[Code, Code] = Stage("attribution.codes", reads=(CODES,), empty=Code(), step=codes.step)
+VISITS: Stage[Visitor, Visitor] = Stage("attribution.clicks", reads=(CLICKS,), empty=Visitor(), step=clicks.step)
+STAGES: tuple[Stage[Any, Any], ...] = (PEOPLE, CODE_OWNERS, VISITS)
+
+
+def stages(settings: Settings) -> tuple[Stage[Any, Any], ...]:
+    """The stages that the worker folds, able to check click tokens with the settings' secrets."""
+    signer = signer_of(settings)
+
+    def read_token(token: str) -> tuple[tuple[str, int], ...] | None:
+        visit = signer.read(token)
+        return None if visit is None else visit.evidence
+
+    return (_people(read_token), CODE_OWNERS, VISITS)
+
+
+def signer_of(settings: Settings) -> CookieSigner:
+    """Signs and checks click cookies with CLICK_SECRETS."""
+    return CookieSigner({key_id: secret.get_secret_value() for key_id, secret in settings.click_secrets.items()})

@@ -1,0 +1,95 @@
+"""Codes: what stands in a link, and promo codes. One key per code decides who was first: the stage `attribution.codes`.
+
+Links and promo codes share one space of names, compared trimmed and without regard to case.
+"""
+
+import base64
+import hashlib
+import re
+import unicodedata
+from urllib.parse import urlsplit
+
+from schemas import events, internal
+from schemas.events import Event
+from schemas.ids import derived_id
+from schemas.programs.terms import Program
+from services.attribution.state import Code
+from services.runtime.stage import Answer, Change, Context, Emit, refused
+
+PROMO_CHARACTERS = (3, 64)
+MAX_DESTINATION_CHARACTERS = 2048
+LINK_BYTES, PROMO_BYTES = 10, 6
+"""Of a derived code: 80 bits cannot be guessed; a promo code is typed by people, so 48 bits have to do."""
+
+_STANDARD_PORT = {"http": ":80", "https": ":443"}
+_UNPRINTABLE = re.compile(r"[\x00-\x20\x7f\\]")
+
+
+def normalised(code: str) -> str:
+    """The key of a code, however it was typed."""
+    return unicodedata.normalize("NFKC", code).strip().casefold()
+
+
+def promo_code_fault(code: str) -> str | None:
+    """What is wrong with a promo code that a partner chose, or None."""
+    text = code.strip()
+    least, most = PROMO_CHARACTERS
+    if not least <= len(text) <= most or not all(character.isalnum() or character in "-_" for character in text):
+        return f"a promo code has {least} to {most} letters, digits, - or _"
+    return None
+
+
+def derived_code(command_id: str, size_bytes: int) -> str:
+    """A code that follows from its command: a replay gives the same one."""
+    digest = hashlib.blake2b(command_id.encode(), digest_size=size_bytes, person=b"refstream.code").digest()
+    return base64.b32encode(digest).decode().rstrip("=").lower()
+
+
+def destination_allowed(program: Program, destination: str) -> bool:
+    """Whether a partner's link may lead there: http or https, to exactly one of the program's hosts.
+
+    Refused is whatever two readers could take for two addresses: user names, backslashes, blanks, foreign ports.
+    """
+    if len(destination) > MAX_DESTINATION_CHARACTERS or _UNPRINTABLE.search(destination) or not destination.isascii():
+        return False
+    try:
+        parts = urlsplit(destination)
+    except ValueError:
+        return False
+    if parts.scheme not in _STANDARD_PORT:
+        return False
+    host = parts.netloc.lower().removesuffix(_STANDARD_PORT[parts.scheme])
+    return host in {allowed.lower() for allowed in program.attribution.destination_hosts}
+
+
+def step(context: Context[Code], state: Code, event: Event) -> Change[Code, Code]:
+    """First come wins.
+
+    Shape: one CodeRequested → one LinkCreated or PromoCodeCreated and the answer to its command.
+    Errors: none; a code that is taken is refused with `code_taken`.
+    """
+    match event.data:
+        case internal.CodeRequested() as asked:
+            return _taken(asked) if state.partner_id else _given(asked, event.time)
+        case _:
+            return Change()
+
+
+def _taken(asked: internal.CodeRequested) -> Change[Code, Code]:
+    return Change(answers=(refused(asked, "code_taken", "This code belongs to somebody already."),))
+
+
+def _given(asked: internal.CodeRequested, at: int) -> Change[Code, Code]:
+    shown = asked.shown or asked.code
+    owner = {"partner_id": asked.partner_id, "program_id": asked.program_id}
+    created: events.LinkCreated | events.PromoCodeCreated
+    if asked.kind == "link":
+        url, destination = asked.url or "", asked.destination or ""
+        created = events.LinkCreated(**owner, code=shown, url=url, destination=destination)
+    else:
+        created = events.PromoCodeCreated(**owner, code=shown)
+    return Change(
+        state=Code(kind=asked.kind, code=shown, destination=asked.destination or "", **owner),
+        emits=(Emit(derived_id("code", asked.code), at, created),),
+        answers=(Answer(asked, 201, created.model_dump(mode="json", exclude={"partner_id"})),),
+    )

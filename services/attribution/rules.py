@@ -1,0 +1,174 @@
+"""The stage `attribution.people`: everything about one id, as a customer, as a partner and as a program."""
+
+from collections.abc import Callable
+
+import msgspec
+
+from schemas import commands, events, internal
+from schemas.events import Event
+from schemas.moments import moment
+from services.attribution import partnership, publishing, signups
+from services.attribution.signups import ReadToken
+from services.attribution.state import (
+    Account,
+    ClickDay,
+    Link,
+    Person,
+    PersonRow,
+    Profile,
+    PromoCode,
+    Referral,
+    click_row_id,
+    referral_row_id,
+)
+from services.runtime import repeats
+from services.runtime.repeats import Repeat
+from services.runtime.stage import Change, Context, DeadLetter
+
+PersonChange = Change[Person, PersonRow]
+Step = Callable[[Context[PersonRow], Person, Event], PersonChange]
+
+OF_CUSTOMERS = (
+    events.CustomerSignedUp,
+    events.AccountCreated,
+    events.AccountClosed,
+    events.TrialStarted,
+    events.SubscriptionActivated,
+    events.SubscriptionChanged,
+    events.SubscriptionCancelled,
+)
+"""What this stage reads first of all: the same event again changes nothing, and a conflict is a dead letter."""
+
+
+def utc_date(instant: int) -> str:
+    """The UTC day of an instant, like 2026-02-28."""
+    return moment(instant).date().isoformat()
+
+
+def row_ids(event: Event) -> tuple[str, ...]:
+    """The rows that `step` reads for an event."""
+    match event.data:
+        case internal.ReferralListed(customer_id=customer_id) | events.ActivityChanged(customer_id=customer_id):
+            return (referral_row_id(customer_id),)
+        case internal.ClickCounted(program_id=program_id, clicked_at=clicked_at):
+            return (click_row_id(program_id, utc_date(clicked_at)),)
+        case _:
+            return ()
+
+
+def step_with(read_token: ReadToken) -> Step:
+    """The stage's step, given how a click token is read. Pure as long as `read_token` is."""
+
+    def step(context: Context[PersonRow], state: Person, event: Event) -> PersonChange:
+        match event.data:
+            case data if isinstance(data, OF_CUSTOMERS):
+                return _of_customer(context, state, event, read_token)
+            case events.CustomerProfile() as data:
+                return Change(state=_with_profile(state, data))
+            case commands.ActivatePartner() as asked:
+                return partnership.activate(context, state, asked, event.time)
+            case commands.CreateLink() as asked:
+                return partnership.create_link(context, state, asked, event.time)
+            case commands.CreatePromoCode() as asked:
+                return partnership.create_promo_code(context, state, asked, event.time)
+            case commands.OrderAccounts() as asked:
+                return partnership.order_accounts(context, state, asked, event.time)
+            case commands.PublishProgram() as asked:
+                return publishing.publish(state, asked, event.time)
+            case events.LinkCreated() | events.PromoCodeCreated() as data:
+                return Change(state=_with_code(state, data, event.time))
+            case internal.ReferralListed() | events.ActivityChanged() | internal.ClickCounted() as data:
+                return _in_rows(context, data)
+            case _:
+                return Change()
+
+    return step
+
+
+def _of_customer(context: Context[PersonRow], state: Person, event: Event, read_token: ReadToken) -> PersonChange:
+    repeat, seen = repeats.judge(state.seen, event)
+    if repeat is Repeat.SAME:
+        return Change()
+    if repeat is Repeat.CONFLICT:
+        return Change(dead_letters=(DeadLetter(context.record, "conflicting_repeat"),))
+    state = msgspec.structs.replace(state, seen=seen)
+    match event.data:
+        case events.CustomerSignedUp() as data:
+            return signups.sign_up(context, state, data, event.time, read_token)
+        case events.AccountCreated(account_id=account_id, name=name):
+            account = msgspec.structs.replace(_account(state, account_id), created_at=event.time, name=name)
+            return Change(state=_with_account(state, account_id, account))
+        case events.AccountClosed(account_id=account_id):
+            account = msgspec.structs.replace(_account(state, account_id), closed_at=event.time)
+            return Change(state=_with_account(state, account_id, account))
+        case _:  # a subscription's step: only its repeats are ours to find
+            return Change(state=state)
+
+
+def _account(state: Person, account_id: str) -> Account:
+    return state.accounts.get(account_id, Account())
+
+
+def _with_account(state: Person, account_id: str, account: Account) -> Person:
+    return msgspec.structs.replace(state, accounts={**state.accounts, account_id: account})
+
+
+def _with_profile(state: Person, data: events.CustomerProfile) -> Person:
+    """The latest profile holds. One with nothing in it forgets the person, whatever came before or comes again."""
+    profile = Profile(data.name, data.email, data.phone)
+    if profile != Profile():
+        return msgspec.structs.replace(state, profile=profile)
+    return msgspec.structs.replace(
+        state,
+        profile=None,
+        forgotten=True,
+        signup=state.signup and msgspec.structs.replace(state.signup, name=None, email=None, phone=None, marks=()),
+        activations={
+            program_id: msgspec.structs.replace(activation, marks=())
+            for program_id, activation in state.activations.items()
+        },
+    )
+
+
+def _with_code(state: Person, data: events.LinkCreated | events.PromoCodeCreated, at: int) -> Person:
+    match data:
+        case events.LinkCreated():
+            link = Link(data.code, data.program_id, data.url, data.destination, at)
+            return msgspec.structs.replace(state, links=(*state.links, link))
+        case events.PromoCodeCreated():
+            promo_code = PromoCode(data.code, data.program_id, at)
+            return msgspec.structs.replace(state, promo_codes=(*state.promo_codes, promo_code))
+
+
+def _in_rows(
+    context: Context[PersonRow], data: internal.ReferralListed | events.ActivityChanged | internal.ClickCounted
+) -> PersonChange:
+    """What a partner's lists are made of. Listing and activity come from two topics, in either order."""
+    match data:
+        case internal.ReferralListed():
+            row_id = referral_row_id(data.customer_id)
+            listed = msgspec.structs.replace(
+                _referral(context, row_id, data),
+                program_id=data.program_id,
+                listed=True,
+                attributed_at=data.attributed_at,
+                signed_up_at=data.signed_up_at,
+            )
+            return Change(rows={row_id: listed})
+        case events.ActivityChanged():
+            row_id = referral_row_id(data.customer_id)
+            referral = _referral(context, row_id, data)
+            return Change(rows={row_id: msgspec.structs.replace(referral, earning=data.earning)})
+        case internal.ClickCounted():
+            date = utc_date(data.clicked_at)
+            row_id = click_row_id(data.program_id, date)
+            counted = context.rows.get(row_id)
+            before = counted.clicks if isinstance(counted, ClickDay) else 0
+            return Change(rows={row_id: ClickDay(data.program_id, date, before + 1)})
+
+
+def _referral(
+    context: Context[PersonRow], row_id: str, data: internal.ReferralListed | events.ActivityChanged
+) -> Referral:
+    row = context.rows.get(row_id)
+    return row if isinstance(row, Referral) else Referral(data.customer_id, data.program_id)

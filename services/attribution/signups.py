@@ -1,0 +1,106 @@
+"""A signup: gather the evidence and the partners behind it, have it judged once, and say the outcome."""
+
+from collections.abc import Callable
+
+import msgspec
+
+from schemas import events, internal
+from schemas.ids import derived_id
+from services.attribution import contacts
+from services.attribution.binding import Evidence, Newcomer, Owner, Partner, decide
+from services.attribution.codes import normalised
+from services.attribution.state import Code, Decision, Person, PersonRow, Signup
+from services.runtime.stage import Change, Context, Emit
+
+ReadToken = Callable[[str], tuple[tuple[str, int], ...] | None]
+"""The clicks (code, time) in a click token, or None for an invalid one."""
+
+
+def sign_up(
+    context: Context[PersonRow], state: Person, data: events.CustomerSignedUp, at: int, read_token: ReadToken
+) -> Change[Person, PersonRow]:
+    """Decide on a signup, once and at once.
+
+    Shape: one CustomerSignedUp → one ReferralAttributed and the partner's ReferralListed, or one ReferralDeclined.
+    All are dated like the signup. Errors: Missing while a code or partner is not loaded; NotYetPublished.
+    """
+    signup = Signup(
+        signed_up_at=at,
+        existing_customer=data.existing_customer,
+        name=None if state.forgotten else data.name,
+        email=None if state.forgotten else data.email,
+        phone=None if state.forgotten else data.phone,
+        marks=() if state.forgotten else contacts.marks(data.email, data.phone),
+    )
+    who = Newcomer(data.customer_id, at, data.existing_customer, frozenset(contacts.marks(data.email, data.phone)))
+
+    def owner_of(code: str) -> Owner | None:
+        found: Code | None = context.peek("attribution.codes", code)
+        if found is None or not found.kind:
+            return None
+        return Owner(found.kind, found.partner_id, found.program_id)
+
+    def partner_of(partner_id: str) -> Partner:
+        return as_partner(context.peek("attribution.people", partner_id))
+
+    decision = decide(who, _evidence(data, read_token), owner_of, partner_of, context.programs)
+    return Change(
+        state=msgspec.structs.replace(state, signup=signup, decision=decision),
+        emits=_outcome(data.customer_id, at, decision),
+    )
+
+
+def as_partner(person: Person | None) -> Partner:
+    """What is known of somebody as a partner; nothing of a person never seen."""
+    if person is None:
+        return Partner({})
+    given = [activation.marks for activation in person.activations.values()]
+    at_signup = person.signup.marks if person.signup else ()
+    return Partner(
+        {program_id: activation.activated_at for program_id, activation in person.activations.items()},
+        frozenset(mark for marks in (*given, at_signup) for mark in marks),
+    )
+
+
+def _evidence(data: events.CustomerSignedUp, read_token: ReadToken) -> Evidence:
+    """Everything that may say who brought the customer; blank fields are no evidence."""
+    token = (data.click_token or "").strip()
+    in_token = read_token(token) if token else None
+    told = [(click.code, click.clicked_at) for click in data.clicks or ()]
+    return Evidence(
+        clicks=frozenset((normalised(code), at) for code, at in (*told, *(in_token or ()))),
+        promo_code=normalised(data.promo_code or "") or None,
+        cookie="absent" if not token else "invalid" if in_token is None else "valid",
+    )
+
+
+def _outcome(customer_id: str, at: int, decision: Decision) -> tuple[Emit, ...]:
+    match decision:
+        case Decision(outcome="attributed", partner_id=str(partner_id), program_id=str(program_id), method=method):
+            attributed = events.ReferralAttributed(
+                customer_id=customer_id,
+                partner_id=partner_id,
+                program_id=program_id,
+                program_version=decision.program_version or 1,
+                method=method or "click",
+                attributed_at=at,
+            )
+            listed = internal.ReferralListed(
+                partner_id=partner_id,
+                program_id=program_id,
+                customer_id=customer_id,
+                attributed_at=at,
+                signed_up_at=at,
+            )
+            return (
+                Emit(derived_id("referral", customer_id), at, attributed),
+                Emit(derived_id("listed", customer_id), at, listed),
+            )
+        case _:
+            declined = events.ReferralDeclined(
+                customer_id=customer_id,
+                reason=decision.reason or "no_click",
+                program_id=decision.program_id,
+                partner_id=decision.partner_id,
+            )
+            return (Emit(derived_id("referral", customer_id), at, declined),)

@@ -1,0 +1,145 @@
+"""What attribution remembers. Times are microseconds since 1970 UTC.
+
+`attribution.people` keeps one `Person` per id. An id can be a customer's, a partner's (the same person, referring
+others) and a program's at once; the parts of `Person` do not touch each other.
+"""
+
+from typing import Any, Literal
+
+import msgspec
+
+from schemas.events import DeclineReason, Method
+
+
+class Signup(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How a customer signed up. Name, e-mail and phone are for pages, as long as the person is not forgotten."""
+
+    signed_up_at: int
+    existing_customer: bool = False
+    name: str | None = None
+    email: str | None = None
+    phone: str | None = None
+    marks: tuple[str, ...] = ()
+
+
+class Profile(msgspec.Struct, frozen=True, omit_defaults=True):
+    name: str | None = None
+    email: str | None = None
+    phone: str | None = None
+
+
+class Account(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An account of the person. `created_at` is None while only its closing has arrived."""
+
+    created_at: int | None = None
+    closed_at: int | None = None
+    name: str | None = None
+
+
+class Decision(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Why a signup was answered as it was. `reasons`: all that hold for the declined candidate, `reason` the first."""
+
+    outcome: Literal["attributed", "declined"]
+    rule: str
+    reason: DeclineReason | None = None
+    reasons: tuple[DeclineReason, ...] = ()
+    program_id: str | None = None
+    program_version: int | None = None
+    partner_id: str | None = None
+    method: Method | None = None
+    inputs: dict[str, Any] = {}
+    arithmetic: tuple[str, ...] = ()
+
+
+class Activation(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The person is a partner of a program. `marks`: digests of the e-mail and phone given then."""
+
+    activated_at: int
+    marks: tuple[str, ...] = ()
+
+
+class Link(msgspec.Struct, frozen=True):
+    code: str
+    program_id: str
+    url: str
+    destination: str
+    created_at: int
+
+
+class PromoCode(msgspec.Struct, frozen=True):
+    code: str
+    program_id: str
+    created_at: int
+
+
+class Version(msgspec.Struct, frozen=True):
+    """A published version of a program: `document` is its JSON text."""
+
+    version: int
+    effective_at: int
+    document: str
+
+
+class Person(msgspec.Struct, frozen=True, omit_defaults=True):
+    """`seen`: which events of the customer have counted. `forgotten`: nothing personal may be kept any more."""
+
+    seen: dict[bytes, bytes] = {}
+    signup: Signup | None = None
+    profile: Profile | None = None
+    forgotten: bool = False
+    accounts: dict[str, Account] = {}
+    decision: Decision | None = None
+    activations: dict[str, Activation] = {}
+    links: tuple[Link, ...] = ()
+    promo_codes: tuple[PromoCode, ...] = ()
+    versions: tuple[Version, ...] = ()
+
+
+class Referral(msgspec.Struct, frozen=True, tag="referral"):
+    """A partner's row per referred customer, `r:<customer>`.
+
+    `listed` is False while only the activity has arrived. `earning`: the half-open spans in which payments earn, None
+    until the first word on it.
+    """
+
+    customer_id: str
+    program_id: str
+    listed: bool = False
+    attributed_at: int = 0
+    signed_up_at: int = 0
+    earning: tuple[tuple[int, int | None], ...] | None = None
+
+
+class ClickDay(msgspec.Struct, frozen=True, tag="clicks"):
+    """A partner's row per program and UTC day (like 2026-02-28) with clicks, `d:<program>:<date>`."""
+
+    program_id: str
+    date: str
+    clicks: int = 0
+
+
+PersonRow = Referral | ClickDay
+
+
+def referral_row_id(customer_id: str) -> str:
+    return f"r:{customer_id}"
+
+
+def click_row_id(program_id: str, date: str) -> str:
+    return f"d:{program_id}:{date}"
+
+
+class Code(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Whose a code is. `code`: as it is shown. An empty `partner_id`: nobody's yet."""
+
+    kind: Literal["", "link", "promo_code"] = ""
+    code: str = ""
+    partner_id: str = ""
+    program_id: str = ""
+    destination: str = ""
+
+
+class Visitor(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Ids of the visitor's latest clicks. What a click counts for is kept with the partner."""
+
+    recent: tuple[str, ...] = ()
