@@ -18,7 +18,6 @@ from schemas.money import Charge, ExactDecimal, Money, Rate
 Interval = Literal["month", "year"]
 
 
-
 class Payload(BaseModel):
     """The `data` of one type of event. `type` is what the envelope says, `subject` the business id it is about."""
 
@@ -396,7 +395,6 @@ class CommissionHeld(_Commission):
     """An open dispute holds, or a won one releases, what is left of an accrual."""
 
     type = "commission.held"
-    dispute_id: Id
     held: bool
     standing: Standing
 
@@ -725,4 +723,3 @@ def event_json(event: Event) -> bytes:
 
 REASONS_FOR_PAYMENTS: tuple[str, ...] = get_args(PaymentDecline)
 """Decline reasons in the order in which they are looked at: the first that holds is given."""
-

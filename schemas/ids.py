@@ -12,9 +12,10 @@ Id = Annotated[str, Field(strict=True, pattern=r"^[A-Za-z0-9._:@-]{1,128}$", exa
 
 
 @lru_cache(maxsize=1 << 17)
-def partition_of(key: str, partitions: int) -> int:
-    """The partition of a key: Kafka's own default, murmur2 of its UTF-8 bytes."""
-    return (murmur2(key.encode()) & 0x7FFFFFFF) % partitions
+def partition_of(key: str | bytes, partitions: int) -> int:
+    """The partition of a key: Kafka's own default, murmur2 of its (UTF-8) bytes."""
+    hashed: int = murmur2(key.encode() if isinstance(key, str) else key)
+    return (hashed & 0x7FFFFFFF) % partitions
 
 
 def derived_id(prefix: str, *cause: object) -> str:

@@ -13,7 +13,6 @@ from schemas.ids import Id
 from schemas.moments import Instant
 from schemas.money import ExactDecimal, Money, PositiveMoney, Rate
 
-
 T = TypeVar("T", bound="Document")
 
 
@@ -67,7 +66,8 @@ class Share(Document):
         None, description="accruals are pending until the first payment plus so many days"
     )
     ends_with_subscription: bool = Field(
-        False, description="the end of the first payment's subscription ends earning, before the hold's end also what is pending"
+        False,
+        description="the end of the first payment's subscription ends earning, before the hold's end also what is pending",
     )
     ends_with_downgrade_of: tuple[Literal["month", "year"], ...] = Field(
         (), description="a downgrade of a plan of these intervals ends earning"

@@ -1,0 +1,219 @@
+"""The fold of a partner's sales (stage `commission.partners`): the rate by paying clients, and what is said of it.
+
+Shape: `sale.stated` → `commission.accrued`, `.adjusted`, `.reversed`, `.held`, `.declined`, `tier.reached`.
+The fast path needs the ladder and two rows; only a client who moves the place in time where a tier begins makes the fold
+read all of the partner's sales and say the differences.
+Source: programs.md, "The rate follows the number of the partner's paying clients"; contract.md, Order.
+"""
+
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping
+from decimal import Decimal
+
+from msgspec.structs import replace
+
+from schemas.events import Event, TierReached
+from schemas.ids import derived_id
+from schemas.internal import SaleStated
+from schemas.programs import Programs
+from schemas.programs.terms import Share, Tier
+from schemas.topics import SALES
+from services.commission.saying import say
+from services.commission.state import Client, Ladder, Partner, Place, Row, Said, Sale, TakenBackPart
+from services.runtime.stage import Change, Context, Emit, Stage
+
+Step = Change[Partner, Row]
+
+
+def sale_row(payment_id: str) -> str:
+    return f"s:{payment_id}"
+
+
+def client_row(program_id: str, customer_id: str) -> str:
+    return f"c:{program_id}:{customer_id}"
+
+
+def row_ids(event: Event) -> tuple[str, ...]:
+    """The two rows that a statement reads."""
+    data = event.data
+    assert isinstance(data, SaleStated)
+    return (sale_row(data.payment_id), client_row(data.program_id, data.customer_id))
+
+
+def step(context: Context[Row], state: Partner, event: Event) -> Step:
+    """Take in how one payment stands, and say what follows for it and, seldom, for others."""
+    stated = event.data
+    assert isinstance(stated, SaleStated)
+    before = context.rows.get(sale_row(stated.payment_id))
+    client = context.rows.get(client_row(stated.program_id, stated.customer_id))
+    assert before is None or isinstance(before, Sale)
+    assert client is None or isinstance(client, Client)
+    sale = _sale(stated, before.said if before else Said())
+    tiers = _tiers(context.programs, sale)
+    ladder = state.ladders.get(sale.program_id, Ladder())
+    moved = _climb(ladder, tiers, sale, before, client)
+    if moved is None:
+        return _recount(context, state, sale, stated.caused_by)
+    ladder, first = moved
+    said, emits = say(sale, stated.partner_id, _rate(ladder, tiers, sale), stated.caused_by)
+    rows: dict[str, Row | None] = {sale_row(sale.payment_id): replace(sale, said=said)}
+    if first is not None:
+        rows[client_row(sale.program_id, sale.customer_id)] = Client(sale.program_id, sale.customer_id, first)
+    ladder, told = _tell_tiers(ladder, tiers, sale, stated.partner_id)
+    return _change(context, state, sale.program_id, ladder, rows, (*emits, *told))
+
+
+def _change(
+    context: Context[Row],
+    state: Partner,
+    program_id: str,
+    ladder: Ladder,
+    rows: Mapping[str, Row | None],
+    emits: tuple[Emit, ...],
+) -> Step:
+    after = state
+    if state.ladders.get(program_id) != ladder:
+        after = replace(state, ladders={**state.ladders, program_id: ladder})
+    return Change(after, rows=rows, emits=emits)
+
+
+def _sale(stated: SaleStated, said: Said) -> Sale:
+    return Sale(
+        stated.payment_id,
+        stated.customer_id,
+        stated.account_id,
+        stated.program_id,
+        stated.program_version,
+        stated.paid_at,
+        stated.base.minor,
+        stated.base.currency,
+        stated.reasons,
+        stated.available_at,
+        tuple(TakenBackPart(part.id, part.at, part.minor, part.reason) for part in stated.taken_back),
+        stated.left_at,
+        tuple((hold.held_from, hold.held_until) for hold in stated.holds),
+        said,
+    )
+
+
+# --- the ladder: how many paying clients there were at a place in time ----------------------------------------------
+
+
+def _tiers(programs: Programs, sale: Sale) -> tuple[Tier, ...]:
+    share = programs.version(sale.program_id, sale.program_version).term(Share)
+    return share.tiers if share else ()
+
+
+def _depth(tiers: tuple[Tier, ...]) -> int:
+    """How many clients' places tell where each tier begins; none where there is one tier alone."""
+    return tiers[-1].from_clients if len(tiers) > 1 else 0
+
+
+def _rate(ladder: Ladder, tiers: tuple[Tier, ...], sale: Sale) -> Decimal:
+    """The rate at the sale's place: by the clients whose first payment is not after it, its own client included."""
+    if not tiers or not sale.accrues:
+        return Decimal(0)
+    clients = max(1, bisect_right(ladder.firsts, sale.place))
+    return tier_of(tiers, clients).rate
+
+
+def tier_of(tiers: tuple[Tier, ...], clients: int) -> Tier:
+    """The highest tier that so many clients reach; the first one for none."""
+    return next((tier for tier in reversed(tiers) if tier.from_clients <= clients), tiers[0])
+
+
+def _climb(
+    ladder: Ladder, tiers: tuple[Tier, ...], sale: Sale, before: Sale | None, client: Client | None
+) -> tuple[Ladder, Place | None] | None:
+    """The ladder with the sale, and its client's new first place if that changes; None when other sales may change."""
+    depth = _depth(tiers)
+    place = sale.place
+    if depth > ladder.depth and ladder.clients:
+        return None  # a version with higher tiers than seen before: count from the rows
+    ladder = replace(ladder, depth=max(depth, ladder.depth)) if depth > ladder.depth else ladder
+    did = before is not None and before.accrues
+    if sale.accrues:
+        ladder = replace(ladder, latest=max(ladder.latest, place)) if place > ladder.latest else ladder
+    if did == sale.accrues or (did and client is not None and client.first != place):
+        return ladder, None
+    if did:
+        return None  # a client's first payment earns no more
+    if client is not None and client.first <= place:
+        return ladder, None
+    full = len(ladder.firsts) == ladder.depth
+    if full and (not ladder.firsts or place > ladder.firsts[-1]):
+        more = 0 if client else 1
+        return (replace(ladder, clients=ladder.clients + more) if more else ladder), place
+    if client is not None or (ladder.firsts and place < ladder.firsts[-1]):
+        return None
+    if ladder.firsts and place < ladder.latest:
+        return None  # sales after this place may lie above a tier now
+    return replace(ladder, clients=ladder.clients + 1, firsts=(*ladder.firsts, place)), place
+
+
+def _recount(context: Context[Row], state: Partner, sale: Sale, caused_by: str) -> Step:
+    """Count the program's clients anew from all sales, and say every difference that follows."""
+    stored = context.rows.all()
+    sales = {s.payment_id: s for s in stored.values() if isinstance(s, Sale) and s.program_id == sale.program_id}
+    sales[sale.payment_id] = sale
+    firsts: dict[str, Place] = {}
+    for one in sorted((s for s in sales.values() if s.accrues), key=lambda s: s.place):
+        firsts.setdefault(one.customer_id, one.place)
+    places = sorted(firsts.values())
+    depth = max((_depth(_tiers(context.programs, s)) for s in sales.values()), default=0)
+    old = state.ladders.get(sale.program_id, Ladder())
+    latest = max((s.place for s in sales.values() if s.accrues), default=(0, ""))
+    ladder = Ladder(max(depth, old.depth), len(places), tuple(places[: max(depth, old.depth)]), latest, old.reached)
+    rows: dict[str, Row | None] = _client_rows(stored, sale.program_id, firsts)
+    emits: list[Emit] = []
+    for one in sorted(sales.values(), key=lambda s: s.place):
+        said, told = say(one, context.key, _rate(ladder, _tiers(context.programs, one), one), caused_by)
+        emits += told
+        if said != one.said or one is sale:
+            rows[sale_row(one.payment_id)] = replace(one, said=said)
+    ladder, reached = _tell_tiers(ladder, _tiers(context.programs, sale), sale, context.key)
+    return _change(context, state, sale.program_id, ladder, rows, (*emits, *reached))
+
+
+def _client_rows(stored: Mapping[str, Row], program_id: str, firsts: Mapping[str, Place]) -> dict[str, Row | None]:
+    """The client rows that differ from those stored."""
+    rows: dict[str, Row | None] = {}
+    for row_id, row in stored.items():
+        if isinstance(row, Client) and row.program_id == program_id and row.customer_id not in firsts:
+            rows[row_id] = None
+    for customer_id, place in firsts.items():
+        known = stored.get(client_row(program_id, customer_id))
+        if not isinstance(known, Client) or known.first != place:
+            rows[client_row(program_id, customer_id)] = Client(program_id, customer_id, place)
+    return rows
+
+
+def _tell_tiers(
+    ladder: Ladder, tiers: tuple[Tier, ...], sale: Sale, partner_id: str
+) -> tuple[Ladder, tuple[Emit, ...]]:
+    """`tier.reached`, once per tier, when enough clients have paid."""
+    new: Iterable[Tier] = [t for t in tiers if ladder.reached < t.from_clients <= ladder.clients]
+    emits = tuple(
+        Emit(
+            derived_id("tier", partner_id, sale.program_id, tier.from_clients),
+            ladder.firsts[tier.from_clients - 1][0],
+            TierReached(
+                partner_id=partner_id,
+                program_id=sale.program_id,
+                paying_clients=tier.from_clients,
+                rate=tier.rate,
+            ),
+        )
+        for tier in new
+    )
+    return (replace(ladder, reached=max(t.from_clients for t in new)) if emits else ladder), emits
+
+
+PARTNERS: Stage[Partner, Row] = Stage(
+    name="commission.partners",
+    reads=(SALES,),
+    empty=Partner(),
+    step=step,
+    row=Row,
+    row_ids=row_ids,
+)

@@ -1,0 +1,268 @@
+"""The fold of a customer's facts (stage `commission.sales`): what each payment is to the partner, said when it changes.
+
+Shape: customers, payments, referrals, profiles → `sale.stated` for the partner's stage (all that the customer's own
+facts decide), `commission.declined` where there is no partner, `activity.changed` when the earning spans move.
+Errors: a conflicting repeat, or a refund in another currency than its payment, is a dead letter.
+Source: programs.md; contract.md, Order and Repeats.
+"""
+
+import hashlib
+from collections.abc import Iterable
+
+from msgspec.structs import replace
+
+from schemas import events
+from schemas.events import ActivityChanged, CommissionDeclined, Event, Hold, parse_event
+from schemas.ids import derived_id
+from schemas.internal import SaleStated, TakenBack
+from schemas.money import Money
+from schemas.programs import Programs
+from schemas.topics import CUSTOMERS, PAYMENTS, PROFILES, REFERRALS
+from services.commission.state import Account, Binding, Customer, Dispute, Parked, Payment, Refund, SubscriptionStep
+from services.commission.terms import Frame, earning_spans, frame, priced_by, reasons
+from services.runtime.repeats import Repeat, judge
+from services.runtime.stage import Change, Context, DeadLetter, Emit, Record, Stage
+
+Step = Change[Customer, Customer]
+
+
+def commission_id(payment_id: str) -> str:
+    """One commission per payment, whoever earns it and however often it is decided anew."""
+    return derived_id("com", payment_id)
+
+
+def step(context: Context[Customer], state: Customer, event: Event) -> Step:
+    """Fold one event of a customer: learn the fact, then say what it changes."""
+    if context.record.topic in (CUSTOMERS.name, PAYMENTS.name):
+        repeat, seen = judge(state.seen, event)
+        if repeat is Repeat.CONFLICT:
+            return Change(dead_letters=(DeadLetter(context.record, "conflicting_repeat"),))
+        if repeat is Repeat.SAME:
+            return Change()
+        learnt = _Learnt(replace(state, seen=seen))
+    else:
+        learnt = _Learnt(state)
+    learnt.take(context.record, event)
+    after, emits = _say(context, state, learnt.customer, learnt.touched, event)
+    return Change(after, emits=emits, dead_letters=tuple(learnt.dead_letters), find=tuple(learnt.find))
+
+
+# --- learning: the facts, in any order ------------------------------------------------------------------------------
+
+
+class _Learnt:
+    """The customer with an event's facts added, and the payments that they touch."""
+
+    def __init__(self, customer: Customer) -> None:
+        self.customer = customer
+        self.touched: list[str] = []
+        self.dead_letters: list[DeadLetter] = []
+        self.find: list[str] = []
+
+    def take(self, record: Record, event: Event) -> None:
+        customer, at = self.customer, event.time
+        match event.data:
+            case events.CustomerSignedUp(name=name):
+                self.customer = replace(customer, signed_up_at=at, name=name)
+            case events.CustomerProfile(name=name):
+                self.customer = replace(customer, profile_name=name)
+            case events.AccountCreated(account_id=account_id, name=name):
+                self.customer = replace(customer, accounts=(*customer.accounts, Account(account_id, at, name)))
+            case events.TrialStarted() as data:
+                self._step(
+                    SubscriptionStep(data.subscription_id, at, "trial", data.product_id, None, data.trial_ends_at)
+                )
+            case events.SubscriptionActivated() as data:
+                self._step(SubscriptionStep(data.subscription_id, at, "activated", data.product_id, data.interval))
+            case events.SubscriptionChanged() as data:
+                self._step(SubscriptionStep(data.subscription_id, at, data.change, data.product_id))
+            case events.SubscriptionCancelled() as data:
+                self._step(SubscriptionStep(data.subscription_id, at, "cancelled"))
+            case events.ReferralAttributed() as data:
+                if customer.binding is None or not customer.binding.partner_id:
+                    bound = Binding(
+                        data.partner_id, data.program_id, data.program_version, data.attributed_at, event.id
+                    )
+                    self.customer = replace(customer, binding=bound)
+            case events.ReferralDeclined():
+                if customer.binding is None:
+                    self.customer = replace(customer, binding=Binding("", "", 0, at, event.id))
+            case events.PaymentSucceeded() as data:
+                self._paid(data, event)
+            case events.PaymentRefunded() | events.PaymentDisputed() | events.DisputeClosed() as data:
+                self._after_payment(data, record, event)
+            case _:
+                pass  # pending and failed payments, closed accounts: nothing here depends on them
+
+    def _step(self, taken: SubscriptionStep) -> None:
+        self.customer = replace(self.customer, steps=(*self.customer.steps, taken))
+
+    def _put(self, payment: Payment) -> None:
+        self.customer = replace(self.customer, payments={**self.customer.payments, payment.payment_id: payment})
+        self.touched.append(payment.payment_id)
+
+    def _paid(self, data: events.PaymentSucceeded, event: Event) -> None:
+        self._put(
+            Payment(
+                data.payment_id,
+                event.time,
+                data.amount.minor,
+                data.amount.currency,
+                event.id,
+                data.account_id,
+                data.subscription_id,
+                data.product_id,
+                data.product_family,
+                data.provider,
+                None if data.quantity_gb is None else str(data.quantity_gb),
+                data.interval,
+            )
+        )
+        self.find.append(f"payment:{data.payment_id}")
+        self._unpark(data.payment_id)
+
+    def _unpark(self, payment_id: str) -> None:
+        """Take in what waited for the payment, in the order in which it came."""
+        waiting = [parked for parked in self.customer.parked if parked.payment_id == payment_id]
+        if not waiting:
+            return
+        others = tuple(parked for parked in self.customer.parked if parked.payment_id != payment_id)
+        self.customer = replace(self.customer, parked=others)
+        for parked in waiting:
+            record = Record(parked.topic, parked.partition, parked.offset, parked.key, parked.value, parked.appended_at)
+            self.take(record, parse_event(parked.value))
+
+    def _after_payment(
+        self, data: events.PaymentRefunded | events.PaymentDisputed | events.DisputeClosed, record: Record, event: Event
+    ) -> None:
+        payment = self.customer.payments.get(data.payment_id)
+        if payment is None:
+            return self._park(data.payment_id, record)
+        match data:
+            case events.DisputeClosed():
+                disputes = {dispute.dispute_id: dispute for dispute in payment.disputes}
+                if data.dispute_id not in disputes:
+                    return self._park(data.payment_id, record)
+                disputes[data.dispute_id] = replace(
+                    disputes[data.dispute_id], closed_at=event.time, won=data.outcome == "won"
+                )
+                self._put(replace(payment, disputes=tuple(disputes.values()), caused_by=event.id))
+            case _ if data.amount.currency != payment.currency:
+                self.dead_letters.append(DeadLetter(record, "currency_mismatch", "data.amount.currency"))
+            case events.PaymentRefunded():
+                refund = Refund(data.refund_id, event.time, data.amount.minor)
+                self._put(replace(payment, refunds=(*payment.refunds, refund), caused_by=event.id))
+            case events.PaymentDisputed():
+                dispute = Dispute(data.dispute_id, event.time, data.amount.minor)
+                self._put(replace(payment, disputes=(*payment.disputes, dispute), caused_by=event.id))
+                self._unpark(data.payment_id)
+
+    def _park(self, payment_id: str, record: Record) -> None:
+        parked = Parked(
+            payment_id,
+            record.topic,
+            record.partition,
+            record.offset,
+            record.key,
+            record.value or b"",
+            record.appended_at,
+        )
+        self.customer = replace(self.customer, parked=(*self.customer.parked, parked))
+
+
+def waiting(state: Customer) -> int:
+    """Payments that wait for their signup's decision, refunds and disputes that wait for their payment."""
+    return len(state.parked) + (len(state.payments) if state.binding is None else 0)
+
+
+# --- saying: what the facts mean, where that differs from what was said before --------------------------------------
+
+
+def _say(
+    context: Context[Customer], before: Customer, after: Customer, touched: Iterable[str], event: Event
+) -> tuple[Customer, tuple[Emit, ...]]:
+    if after.binding is None:
+        return after, ()
+    seen = frame(context.programs, after)
+    same_frame = before.binding == after.binding and seen == frame(context.programs, before)
+    emits: list[Emit] = []
+    told = dict(after.told)
+    for payment_id in dict.fromkeys(touched) if same_frame else sorted(after.payments):
+        payment = after.payments[payment_id]
+        data = statement(context.programs, context.key, after, seen, payment, event.id)
+        digest = _digest(data.model_dump_json(exclude={"caused_by"}))
+        if told.get(payment_id) != digest:
+            told[payment_id] = digest
+            emits.append(Emit(derived_id("sale", payment_id, event.id), payment.at, data))
+    earning = earning_spans(seen, after) if seen else ()
+    told_earning = _digest(repr(earning))
+    if seen and told_earning != (after.told_earning or _digest(repr(((seen.binding.attributed_at, None),)))):
+        changed = ActivityChanged(
+            partner_id=seen.binding.partner_id,
+            program_id=seen.binding.program_id,
+            customer_id=context.key,
+            earning=earning,
+        )
+        emits.append(Emit(derived_id("activity", context.key, event.id), event.time, changed))
+        after = replace(after, told_earning=told_earning)
+    return (replace(after, told=told) if told != after.told else after), tuple(emits)
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.blake2b(text.encode(), digest_size=8).digest()
+
+
+def statement(
+    programs: Programs, customer_id: str, customer: Customer, seen: Frame | None, payment: Payment, caused_by: str
+) -> SaleStated | CommissionDeclined:
+    """How a payment stands, as far as the customer's own facts decide it. The customer's signup has been decided."""
+    binding = customer.binding
+    assert binding is not None
+    why = reasons(programs, customer, seen, payment)
+    if why[:1] == ("not_referred",):
+        return CommissionDeclined(
+            commission_id=commission_id(payment.payment_id),
+            payment_id=payment.payment_id,
+            customer_id=customer_id,
+            account_id=payment.account_id,
+            reason="not_referred",
+        )
+    hold_until = seen.hold_until if seen and seen.hold_until is not None else payment.at
+    return SaleStated(
+        payment_id=payment.payment_id,
+        customer_id=customer_id,
+        account_id=payment.account_id,
+        partner_id=binding.partner_id,
+        program_id=binding.program_id,
+        program_version=priced_by(programs, binding, payment.at).version,
+        paid_at=payment.at,
+        base=Money(minor=payment.minor, currency=payment.currency),
+        reasons=why,
+        available_at=max(payment.at, hold_until),
+        taken_back=taken_back(payment),
+        left_at=seen.left_at if seen and not why else None,
+        holds=tuple(Hold(held_from=d.opened_at, held_until=d.closed_at) for d in payment.disputes),
+        caused_by=caused_by,
+    )
+
+
+def taken_back(payment: Payment) -> tuple[TakenBack, ...]:
+    """Refunds and lost disputes in order of time; none is dated before the payment."""
+    parts = [
+        TakenBack(id=r.refund_id, at=max(r.at, payment.at), minor=r.minor, reason="refund") for r in payment.refunds
+    ]
+    parts += [
+        TakenBack(id=d.dispute_id, at=max(d.closed_at, payment.at), minor=d.minor, reason="dispute_lost")
+        for d in payment.disputes
+        if d.closed_at is not None and not d.won
+    ]
+    return tuple(sorted(parts, key=lambda part: (part.at, part.id)))
+
+
+SALES: Stage[Customer, Customer] = Stage(
+    name="commission.sales",
+    reads=(CUSTOMERS, PROFILES, PAYMENTS, REFERRALS),
+    empty=Customer(),
+    step=step,
+    waiting=waiting,
+)

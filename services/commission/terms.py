@@ -1,0 +1,228 @@
+"""What one payment is worth under a program's terms, as far as its own customer decides it: pure, no rate yet.
+
+`Frame` is everything about a customer that decides payments, seen under the program that prices the referral. As long
+as a new event leaves the frame as it was, no other payment's decision can have changed.
+Source: programs.md, jupsoft, keycrm and the general rules.
+"""
+
+from dataclasses import dataclass
+from typing import assert_never
+
+from schemas.events import PaymentDecline
+from schemas.moments import DAY, add_months
+from schemas.programs import Programs
+from schemas.programs.terms import (
+    Credits,
+    IntegratorAccount,
+    MonthlyDiscount,
+    Program,
+    Retention,
+    Share,
+    SignupBonus,
+    WelcomeBonus,
+)
+from services.commission.state import Binding, Customer, Payment, Place, SubscriptionStep
+
+Span = tuple[int, int | None]
+"""A half-open span of time `[from, until)`; no `until`: open."""
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """What decides a customer's payments under a program's share.
+
+    `first`: the place of the first payment since the binding, the qualified sale, with its product and subscription;
+    `earning`: the spans of time in which payments earn by date; `ended_at`, `downgraded_at`: when the sale's
+    subscription ended or was downgraded for good; `hold_until`: until when accruals are pending.
+    """
+
+    binding: Binding
+    share: Share
+    earning: tuple[Span, ...]
+    first: Place | None = None
+    first_product: str | None = None
+    hold_until: int | None = None
+    ended_at: int | None = None
+    downgraded_at: int | None = None
+
+    @property
+    def left_at(self) -> int | None:
+        """When the customer left before the hold ended, if so."""
+        if self.ended_at is None or self.hold_until is None or self.ended_at >= self.hold_until:
+            return None
+        return self.ended_at
+
+
+def frame(programs: Programs, customer: Customer) -> Frame | None:
+    """The customer's frame, or None where no program share prices the customer's payments.
+
+    Errors: NotYetPublished while the version that bound the customer has not been read.
+    """
+    binding = customer.binding
+    if binding is None or not binding.partner_id:
+        return None
+    share = programs.version(binding.program_id, binding.program_version).term(Share)
+    if share is None:
+        return None
+    first = min(
+        (p for p in customer.payments.values() if p.at >= binding.attributed_at), key=lambda p: p.place, default=None
+    )
+    earning = _earning(share, binding, customer, first)
+    if first is None:
+        return Frame(binding, share, earning)
+    product = product_of(customer, first)
+    sale = _SaleOf(first, product, customer)
+    return Frame(
+        binding,
+        share,
+        earning,
+        first.place,
+        product if share.first_product_only else None,
+        first.at + share.hold_days * DAY if share.hold_days is not None else None,
+        sale.ended_at() if share.ends_with_subscription else None,
+        sale.downgraded_at(share.ends_with_downgrade_of) if share.ends_with_downgrade_of else None,
+    )
+
+
+def _earning(share: Share, binding: Binding, customer: Customer, first: Payment | None) -> tuple[Span, ...]:
+    """When payments earn by date, before any end of a subscription."""
+    bound = binding.attributed_at
+    if share.window is None:
+        return ((bound, None),)
+    months = share.window.months
+    match share.window.starts:
+        case "first_payment":
+            return ((bound, add_months(first.at, months) if first else None),)
+        case "first_account":
+            signup = customer.signed_up_at if customer.signed_up_at is not None else bound
+            account = min((a.created_at for a in customer.accounts), default=None)
+            before = add_months(signup, months)
+            if account is None:
+                return ((signup, before),)
+            own = (account, add_months(account, months))
+            return ((signup, min(before, account)), own) if account > signup else (own,)
+        case _:
+            assert_never(share.window.starts)
+
+
+@dataclass(frozen=True, slots=True)
+class _SaleOf:
+    """The first payment's subscription. A first payment that names none stands for any subscription of its product."""
+
+    first: Payment
+    product: str | None
+    customer: Customer
+
+    def _is_ours(self, step: SubscriptionStep) -> bool:
+        if self.first.subscription_id is not None:
+            return step.subscription_id == self.first.subscription_id
+        return self.product is not None and self._product_of(step.subscription_id) == self.product
+
+    def _product_of(self, subscription_id: str) -> str | None:
+        steps = [s for s in self.customer.steps if s.subscription_id == subscription_id and s.product_id]
+        return min(steps, key=lambda s: s.at).product_id if steps else None
+
+    def _earliest(self, kind: str, intervals: tuple[str, ...] = ()) -> int | None:
+        """When our subscription first made a step of a kind, at or after the first payment."""
+        times = (
+            step.at
+            for step in self.customer.steps
+            if step.kind == kind
+            and step.at >= self.first.at
+            and self._is_ours(step)
+            and (not intervals or self._interval(step) in intervals)
+        )
+        return min(times, default=None)
+
+    def _interval(self, step: SubscriptionStep) -> str:
+        """The plan's interval at a step: the subscription's, else the payment's; a plan that never said is monthly."""
+        known = [s for s in self.customer.steps if s.subscription_id == step.subscription_id and s.interval]
+        until = [s for s in known if s.at <= step.at]
+        if until:
+            return max(until, key=lambda s: s.at).interval or "month"
+        return (min(known, key=lambda s: s.at).interval if known else self.first.interval) or "month"
+
+    def ended_at(self) -> int | None:
+        return self._earliest("cancelled")
+
+    def downgraded_at(self, intervals: tuple[str, ...]) -> int | None:
+        return self._earliest("downgrade", intervals)
+
+
+def product_of(customer: Customer, payment: Payment) -> str | None:
+    """The product a payment is for: its own, else its subscription's at that time."""
+    if payment.product_id is not None or payment.subscription_id is None:
+        return payment.product_id
+    steps = [s for s in customer.steps if s.subscription_id == payment.subscription_id and s.product_id]
+    before = [s for s in steps if s.at <= payment.at]
+    if before:
+        return max(before, key=lambda s: s.at).product_id
+    return min(steps, key=lambda s: s.at).product_id if steps else None
+
+
+def in_span(spans: tuple[Span, ...], at: int) -> bool:
+    return any(start <= at and (until is None or at < until) for start, until in spans)
+
+
+def reasons(programs: Programs, customer: Customer, seen: Frame | None, payment: Payment) -> tuple[PaymentDecline, ...]:
+    """Why the payment earns nothing: all reasons that hold, the first one first; none when it earns.
+
+    Source: contract.md, `commission.declined`: the order of the reasons.
+    """
+    binding = customer.binding
+    assert binding is not None, "a payment is decided when its customer's signup is"
+    if not binding.partner_id or payment.at < binding.attributed_at:
+        return ("not_referred",)
+    program = priced_by(programs, binding, payment.at)
+    found: list[PaymentDecline] = []
+    if not program.enabled:
+        found.append("program_disabled")
+    if seen is None:
+        found.append("no_rate")
+        return tuple(found)
+    if not in_span(seen.earning, payment.at):
+        found.append("outside_window")
+    if seen.share.first_product_only and product_of(customer, payment) != seen.first_product:
+        found.append("other_product")
+    is_sale = payment.place == seen.first
+    if not is_sale and seen.downgraded_at is not None and payment.at >= seen.downgraded_at:
+        found.append("downgraded")
+    if not is_sale and seen.ended_at is not None and payment.at >= seen.ended_at:
+        found.append("cancelled")
+    return tuple(found)
+
+
+def priced_by(programs: Programs, binding: Binding, at: int) -> Program:
+    """The program version that prices a payment: the binding's, or the one in force at the event."""
+    bound = programs.version(binding.program_id, binding.program_version)
+    return bound if bound.pricing == "at_binding" else programs.at(binding.program_id, at) or bound
+
+
+def earning_spans(seen: Frame | None, customer: Customer) -> tuple[Span, ...]:
+    """When a payment of this referral earns: the spans by date, cut at the end of the sale's subscription."""
+    if seen is None:
+        return ()
+    ends = [end for end in (seen.ended_at, seen.downgraded_at) if end is not None]
+    bound = seen.binding.attributed_at
+    cut: list[Span] = []
+    for start, until in seen.earning:
+        limits = [limit for limit in (until, *ends) if limit is not None]
+        begin, end = max(start, bound), min(limits, default=None)
+        if end is None or begin < end:
+            cut.append((begin, end))
+    return tuple(cut)
+
+
+def earns_by(program: Program) -> str:
+    """The kind of terms under which the program's payments earn, in words."""
+    for term in program.terms:
+        match term:
+            case Share():
+                return "share"
+            case Credits():
+                return "credits"
+            case SignupBonus() | IntegratorAccount() | WelcomeBonus() | Retention() | MonthlyDiscount():
+                continue
+            case _:
+                assert_never(term)
+    return "none"

@@ -1,0 +1,81 @@
+"""The border: what a stage takes a Kafka record for, before any rule sees it.
+
+A record is an event to fold, a dead letter, a record to put back under its right key, or nothing to this stage.
+Only a topic's first reader writes its dead letters and puts records back; the others pass them over.
+Source: contract.md, Events.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from schemas.events import CustomerProfile, Event, UnknownType, Unreadable, parse_event
+from schemas.ids import partition_of
+from schemas.moments import SECOND
+from schemas.topics import Topic
+from services.runtime.stage import DeadLetter, Record, Stage
+
+FUTURE_SECONDS = 300
+"""How far ahead of the broker's clock an event of the platform may be dated."""
+
+
+@dataclass(frozen=True, slots=True)
+class Folded:
+    """An event to fold, under its key."""
+
+    key: str
+    event: Event
+
+
+@dataclass(frozen=True, slots=True)
+class PutBack:
+    """A readable event of the platform under a wrong key or on a wrong partition: it belongs under `key`."""
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ignored:
+    """Nothing to this stage, and why."""
+
+    why: str
+
+
+Taken = Folded | PutBack | DeadLetter | Ignored
+
+
+def take(record: Record, topic: Topic, stage: Stage[Any, Any], partitions: int, clock_offset_seconds: int = 0) -> Taken:
+    """What the stage takes the record for. Errors: none; whatever is wrong with a record is a value."""
+    first_reader = topic.first_reader == stage.name
+    try:
+        event = _event(record, topic)
+    except UnknownType:
+        return Ignored("unknown_type")
+    except Unreadable as error:
+        return DeadLetter(record, error.reason, error.field) if first_reader else Ignored("unreadable")
+    if not isinstance(event.data, topic.types):
+        return DeadLetter(record, "invalid_field", "type") if first_reader else Ignored("other_topic")
+    key = topic.key(event.data)
+    if not topic.from_outside:
+        return Folded(key, event)
+    latest = record.appended_at + (FUTURE_SECONDS + clock_offset_seconds) * SECOND
+    if event.time > latest:
+        return DeadLetter(record, "time_in_future", "time") if first_reader else Ignored("in_future")
+    if record.key != key.encode() or record.partition != partition_of(key, partitions):
+        return PutBack(key) if first_reader else Ignored("wrong_key")
+    return Folded(key, event)
+
+
+def _event(record: Record, topic: Topic) -> Event:
+    if record.value is None and topic.compacted:
+        return _forgotten(record)
+    return parse_event(record.value)
+
+
+def _forgotten(record: Record) -> Event:
+    """A record without value on a compacted topic forgets its key: a profile with nothing in it."""
+    key = (record.key or b"").decode("utf-8", "replace")
+    try:
+        data = CustomerProfile(customer_id=key)
+    except ValueError:
+        raise Unreadable("invalid_field", "key") from None
+    return Event(id=f"{record.topic}-{record.partition}-{record.offset}", source="", time=record.appended_at, data=data)

@@ -1,0 +1,101 @@
+"""Sending an outbox to Kafka: idempotent, acks=all, whole batches, in order per partition."""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+
+from services.runtime.faults import reach
+from services.runtime.settings import Settings
+from services.runtime.store import Outgoing
+
+log = logging.getLogger(__name__)
+
+ATTEMPTS = 4
+DEADLINE_SECONDS = 20.0
+
+
+class Sender:
+    """Sends records and returns when the brokers have them all. One per process, shared by its cells."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._producer: AIOKafkaProducer | None = None
+        self._renewing = asyncio.Lock()
+
+    async def start(self) -> None:
+        self._producer = self._new_producer()
+        await self._producer.start()
+
+    async def stop(self) -> None:
+        if self._producer:
+            await self._producer.stop()
+
+    def _new_producer(self) -> AIOKafkaProducer:
+        return AIOKafkaProducer(
+            **self._settings.kafka_client_options(),
+            acks="all",
+            enable_idempotence=True,
+            linger_ms=0,
+            max_batch_size=512 * 1024,
+            max_request_size=4 * 1024 * 1024,
+            request_timeout_ms=15_000,
+        )
+
+    async def send(self, stage: str, records: Sequence[Outgoing]) -> None:
+        """Send all of `records`; on return they are durable.
+
+        A producer that failed may be stuck for good after an out-of-order answer, so a new one sends everything again:
+        receivers drop the numbers they have seen. Errors: the last one, after a few attempts.
+        """
+        for attempt in range(1, ATTEMPTS + 1):
+            producer = self._producer
+            assert producer is not None
+            try:
+                await asyncio.wait_for(self._send_all(producer, stage, records), DEADLINE_SECONDS)
+                return
+            except (KafkaError, TimeoutError) as error:
+                if attempt == ATTEMPTS:
+                    raise
+                log.warning("sending again with a new producer", extra={"stage": stage, "error": type(error).__name__})
+                await self._renew(producer)
+
+    async def _renew(self, failed: AIOKafkaProducer) -> None:
+        async with self._renewing:
+            if self._producer is not failed:
+                return  # another cell has replaced it already
+            fresh = self._new_producer()
+            await fresh.start()
+            self._producer = fresh
+            try:
+                await asyncio.wait_for(failed.stop(), 5)
+            except (KafkaError, TimeoutError):
+                log.warning("a failed producer did not stop cleanly")
+
+    async def _send_all(self, producer: AIOKafkaProducer, stage: str, records: Sequence[Outgoing]) -> None:
+        groups: dict[tuple[str, int], list[Outgoing]] = {}
+        for record in records:
+            groups.setdefault((record.topic, record.partition), []).append(record)
+        waiting: list[asyncio.Future[Any]] = []
+        for number, ((topic, partition), group) in enumerate(groups.items()):
+            if number == (len(groups) + 1) // 2:
+                reach("half_sent", stage)
+            for batch in _batches(producer, group):
+                waiting.append(await producer.send_batch(batch, topic, partition=partition))
+        await asyncio.gather(*waiting)
+
+
+def _batches(producer: AIOKafkaProducer, group: Sequence[Outgoing]) -> list[Any]:
+    batches = [producer.create_batch()]
+    for record in group:
+        parts = {"key": record.key, "value": record.value, "headers": list(record.headers), "timestamp": None}
+        if batches[-1].append(**parts) is None:
+            batches[-1].close()
+            batches.append(producer.create_batch())
+            if batches[-1].append(**parts) is None:
+                raise ValueError(f"a record of {len(record.value or b'')} bytes does not fit into a batch")
+    batches[-1].close()
+    return batches

@@ -1,0 +1,333 @@
+"""What a cell remembers, in Redis. One cell, one hash tag, so that each commit stays on one node of a cluster.
+
+    {commission.sales:3}:meta      epoch, writer token, positions, edges, numbers sent, counts
+    {commission.sales:3}:state     key → state
+    {commission.sales:3}:rows:KEY  row id → row
+    {commission.sales:3}:find      name → key
+    {commission.sales:3}:answers   command id → decision
+    {commission.sales:3}:outbox    number → record to send
+
+The commit is one script: it checks the epoch and the positions before it writes anything, since a script that fails
+half-way keeps what it wrote. A writer token tells our own retry after a lost reply from another writer's commit.
+"""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, Protocol, cast
+
+import msgspec
+import redis.asyncio as aioredis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from schemas.commands import Answered
+from schemas.ids import partition_of
+from services.runtime.reader import Rebuilding
+from services.runtime.stage import Row, Stage, State
+
+
+class Outgoing(msgspec.Struct, frozen=True, array_like=True):
+    """A record that a cell has decided to send: the `number`-th of its outbox."""
+
+    number: int
+    topic: str
+    partition: int
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A cell as its new owner finds it."""
+
+    epoch: int
+    meta: Mapping[str, int]
+    outbox: tuple[Outgoing, ...]
+
+
+@dataclass(slots=True)
+class Commit:
+    """Everything that one batch changes. `positions`: meta field → (as it must be, as it will be)."""
+
+    epoch: int
+    token: str
+    positions: dict[str, tuple[int, int]] = field(default_factory=dict)
+    meta: dict[str, int] = field(default_factory=dict)
+    states: dict[str, bytes] = field(default_factory=dict)
+    rows: dict[str, dict[str, bytes | None]] = field(default_factory=dict)
+    find: dict[str, str] = field(default_factory=dict)
+    answers: dict[str, bytes] = field(default_factory=dict)
+    outbox: list[Outgoing] = field(default_factory=list)
+
+
+class Verdict(Enum):
+    APPLIED = "applied"
+    MINE_ALREADY = "mine already"
+    FENCED = "fenced"
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What a batch asked for: encoded states, rows and known answers, by key and id. Absent ones are absent."""
+
+    states: Mapping[str, bytes]
+    rows: Mapping[tuple[str, str], bytes]
+    answered: frozenset[str]
+
+
+class CellStore(Protocol):
+    """The memory of one cell. Two implementations: Redis (here) and memory (`simulate.py`)."""
+
+    async def open(self) -> Opened:
+        """Take ownership: a new epoch; what an earlier owner left."""
+        ...
+
+    async def load(self, keys: Sequence[str], rows: Sequence[tuple[str, str]], commands: Sequence[str]) -> Loaded: ...
+
+    async def load_rows(self, key: str) -> Mapping[str, bytes]:
+        """All rows of a key."""
+        ...
+
+    async def peek(self, stage: str, partition: int, key: str) -> bytes | None:
+        """The committed state of a key of another cell. Errors: Rebuilding while that cell was never opened."""
+        ...
+
+    async def commit(self, commit: Commit) -> Verdict: ...
+
+    async def trim(self, epoch: int, numbers: Sequence[int]) -> None:
+        """Forget records of the outbox that were seen to be sent."""
+        ...
+
+
+TRANSIENT = (RedisConnectionError, RedisTimeoutError, OSError, Rebuilding)
+"""What passes by itself: a lost connection (a server that is loading counts as one), a cell that is not open yet."""
+
+
+def tag(stage: str, partition: int) -> str:
+    """The prefix of all Redis keys of a cell."""
+    return f"{{{stage}:{partition}}}"
+
+
+_OPEN = """
+local epoch = redis.call('HINCRBY', KEYS[1], 'epoch', 1)
+return {epoch, redis.call('HGETALL', KEYS[1]), redis.call('HVALS', KEYS[2])}
+"""
+
+_COMMIT = """
+local at = 2
+local function take(n)
+  local part = {}
+  for i = 1, n do part[i] = ARGV[at + i] end
+  at = at + n
+  return part
+end
+local function count() at = at + 1; return tonumber(ARGV[at]) end
+local function write(command, key, parts)
+  for from = 1, #parts, 2000 do
+    redis.call(command, key, unpack(parts, from, math.min(from + 1999, #parts)))
+  end
+end
+
+if redis.call('HGET', KEYS[1], 'epoch') ~= ARGV[1] then return 'fenced' end
+if redis.call('HGET', KEYS[1], 'token') == ARGV[2] then return 'mine already' end
+local positions = take(count() * 3)
+for i = 1, #positions, 3 do
+  if (redis.call('HGET', KEYS[1], positions[i]) or '0') ~= positions[i + 1] then return 'fenced' end
+end
+for i = 1, #KEYS do
+  local kind = redis.call('TYPE', KEYS[i]).ok
+  if kind ~= 'hash' and kind ~= 'none' then return redis.error_reply('REFSTREAM ' .. KEYS[i] .. ' is a ' .. kind) end
+end
+
+local meta = {'token', ARGV[2]}
+for i = 1, #positions, 3 do
+  meta[#meta + 1] = positions[i]
+  meta[#meta + 1] = positions[i + 2]
+end
+write('HSET', KEYS[1], meta)
+write('HSET', KEYS[1], take(count()))
+for i = 2, 5 do write('HSET', KEYS[i], take(count())) end
+for i = 6, #KEYS do
+  write('HSET', KEYS[i], take(count()))
+  write('HDEL', KEYS[i], take(count()))
+end
+return 'applied'
+"""
+
+_TRIM = """
+if redis.call('HGET', KEYS[1], 'epoch') ~= ARGV[1] then return 0 end
+for from = 2, #ARGV, 2000 do
+  redis.call('HDEL', KEYS[2], unpack(ARGV, from, math.min(from + 1999, #ARGV)))
+end
+return 1
+"""
+
+
+def connect(url: str) -> aioredis.Redis:
+    """A client that never retries by itself: only the commit knows how a write can be repeated safely."""
+    return aioredis.Redis.from_url(
+        url,
+        decode_responses=False,
+        retry=Retry(NoBackoff(), 0),
+        socket_timeout=10,
+        socket_connect_timeout=5,
+        health_check_interval=0,
+    )
+
+
+class RedisCellStore:
+    """A cell's memory in Redis."""
+
+    def __init__(self, redis: aioredis.Redis, stage: str, partition: int) -> None:
+        self._redis = redis
+        self._tag = tag(stage, partition)
+        self._open = redis.register_script(_OPEN)
+        self._commit = redis.register_script(_COMMIT)
+        self._trim = redis.register_script(_TRIM)
+
+    def _key(self, name: str) -> str:
+        return f"{self._tag}:{name}"
+
+    async def open(self) -> Opened:
+        epoch, flat, outbox = await self._open(keys=[self._key("meta"), self._key("outbox")])
+        meta = {
+            name.decode(): int(value) for name, value in zip(flat[::2], flat[1::2], strict=True) if name != b"token"
+        }
+        pending = sorted((msgspec.msgpack.decode(blob, type=Outgoing) for blob in outbox), key=lambda out: out.number)
+        return Opened(int(epoch), meta, tuple(pending))
+
+    async def load(self, keys: Sequence[str], rows: Sequence[tuple[str, str]], commands: Sequence[str]) -> Loaded:
+        wanted: dict[str, list[str]] = {}
+        for key, row_id in rows:
+            wanted.setdefault(key, []).append(row_id)
+        async with self._redis.pipeline(transaction=False) as pipe:
+            if keys:
+                pipe.hmget(self._key("state"), list(keys))
+            if commands:
+                pipe.hmget(self._key("answers"), list(commands))
+            for key, row_ids in wanted.items():
+                pipe.hmget(self._key(f"rows:{key}"), row_ids)
+            replies = iter(await pipe.execute() if keys or commands or wanted else [])
+        states = dict(zip(keys, next(replies), strict=True)) if keys else {}
+        answers = dict(zip(commands, next(replies), strict=True)) if commands else {}
+        found = {
+            (key, row_id): blob
+            for key, row_ids in wanted.items()
+            for row_id, blob in zip(row_ids, next(replies), strict=True)
+            if blob is not None
+        }
+        return Loaded(
+            {key: blob for key, blob in states.items() if blob is not None},
+            found,
+            frozenset(command for command, blob in answers.items() if blob is not None),
+        )
+
+    async def load_rows(self, key: str) -> Mapping[str, bytes]:
+        stored = await cast(Any, self._redis.hgetall(self._key(f"rows:{key}")))
+        return {row_id.decode(): blob for row_id, blob in stored.items()}
+
+    async def peek(self, stage: str, partition: int, key: str) -> bytes | None:
+        other = tag(stage, partition)
+        async with self._redis.pipeline(transaction=False) as pipe:
+            pipe.hexists(f"{other}:meta", "epoch")
+            pipe.hget(f"{other}:state", key)
+            opened, blob = await pipe.execute()
+        if not opened:
+            raise Rebuilding(f"{stage} {partition}")
+        return cast(bytes | None, blob)
+
+    async def commit(self, commit: Commit) -> Verdict:
+        keys = [self._key(name) for name in ("meta", "state", "find", "answers", "outbox")]
+        args: list[Any] = [commit.epoch, commit.token, len(commit.positions)]
+        for name, (expected, new) in commit.positions.items():
+            args += (name, expected, new)
+        outbox = {str(out.number): msgspec.msgpack.encode(out) for out in commit.outbox}
+        for pairs in (commit.meta, commit.states, commit.find, commit.answers, outbox):
+            args.append(2 * len(pairs))
+            for pair in cast(Mapping[str, Any], pairs).items():
+                args += pair
+        for key, rows in commit.rows.items():
+            keys.append(self._key(f"rows:{key}"))
+            kept = [part for row_id, blob in rows.items() if blob is not None for part in (row_id, blob)]
+            gone = [row_id for row_id, blob in rows.items() if blob is None]
+            args += [len(kept), *kept, len(gone), *gone]
+        return Verdict((await self._commit(keys=keys, args=args)).decode())
+
+    async def trim(self, epoch: int, numbers: Sequence[int]) -> None:
+        if numbers:
+            await self._trim(keys=[self._key("meta"), self._key("outbox")], args=[epoch, *numbers])
+
+
+class RedisReader:
+    """The APIs' way to what the folds remember. See `reader.Reader`."""
+
+    def __init__(self, partitions: int, redis: aioredis.Redis) -> None:
+        self._partitions, self._redis = partitions, redis
+
+    def _tag(self, stage: Stage[Any, Any], key: str) -> str:
+        return tag(stage.name, partition_of(key, self._partitions))
+
+    def _tags(self, stage: Stage[Any, Any]) -> list[str]:
+        return [tag(stage.name, partition) for partition in range(self._partitions)]
+
+    async def _ask(self, *questions: tuple[str, str, Sequence[Any]]) -> list[Any]:
+        """One round trip for (tag, command, arguments after it); Rebuilding when a cell was never opened."""
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for cell in dict.fromkeys(cell for cell, _, _ in questions):
+                pipe.hexists(f"{cell}:meta", "epoch")
+            opened = len(pipe)
+            for cell, command, (name, *arguments) in questions:
+                getattr(pipe, command)(f"{cell}:{name}", *arguments)
+            replies = await pipe.execute()
+        if not all(replies[:opened]):
+            raise Rebuilding("a cell was not opened yet")
+        return replies[opened:]
+
+    async def ready(self, stages: Sequence[Stage[Any, Any]]) -> bool:
+        """Whether every cell of the stages can be read."""
+        try:
+            await self._ask(*((cell, "hget", ("meta", "epoch")) for stage in stages for cell in self._tags(stage)))
+        except Rebuilding:
+            return False
+        return True
+
+    async def state(self, stage: Stage[State, Row], key: str) -> State:
+        return (await self.states(stage, [key]))[0]
+
+    async def states(self, stage: Stage[State, Row], keys: Sequence[str]) -> list[State]:
+        blobs = await self._ask(*((self._tag(stage, key), "hget", ("state", key)) for key in keys)) if keys else []
+        return [_decode(blob, type(stage.empty)) if blob else stage.empty for blob in blobs]
+
+    async def row(self, stage: Stage[State, Row], key: str, row_id: str) -> Row | None:
+        (blob,) = await self._ask((self._tag(stage, key), "hget", (f"rows:{key}", row_id)))
+        return cast(Row, _decode(blob, stage.row)) if blob else None
+
+    async def rows(self, stage: Stage[State, Row], key: str) -> dict[str, Row]:
+        (stored,) = await self._ask((self._tag(stage, key), "hgetall", (f"rows:{key}",)))
+        return {row_id.decode(): _decode(blob, stage.row) for row_id, blob in stored.items()}
+
+    async def rows_everywhere(self, stage: Stage[State, Row], key: str) -> list[dict[str, Row]]:
+        replies = await self._ask(*((cell, "hgetall", (f"rows:{key}",)) for cell in self._tags(stage)))
+        return [{name.decode(): _decode(blob, stage.row) for name, blob in stored.items()} for stored in replies]
+
+    async def find(self, stage: Stage[Any, Any], name: str) -> str | None:
+        replies = await self._ask(*((cell, "hget", ("find", name)) for cell in self._tags(stage)))
+        return next((reply.decode() for reply in replies if reply), None)
+
+    async def answer(self, stages: Sequence[Stage[Any, Any]], command_id: str) -> Answered | None:
+        cells = [cell for stage in stages for cell in self._tags(stage)]
+        replies = await self._ask(*((cell, "hget", ("answers", command_id)) for cell in cells))
+        return next((Answered.model_validate_json(reply) for reply in replies if reply), None)
+
+    async def all_states(self, stage: Stage[State, Row]) -> AsyncIterator[tuple[str, State]]:
+        for cell in self._tags(stage):
+            async for key, blob in self._redis.hscan_iter(f"{cell}:state", count=500):
+                yield key.decode(), _decode(blob, type(stage.empty))
+
+
+def _decode(blob: bytes, kind: Any) -> Any:
+    return msgspec.msgpack.decode(blob, type=kind)

@@ -1,0 +1,373 @@
+"""A service's worker: Faust assigns partitions and fetches, the cells do the rest.
+
+What is Faust's here: membership, assignment, rebalance, fetching, signals and shutdown. What is not, and why:
+- *One event per fetch and partition.* Faust spends some 200 µs on an event; its public setting `ConsumerScheduler` lets
+  the whole fetched batch travel as one event.
+- *Seeking.* Positions come from Redis, given where Faust asks for the committed ones (`seek_to_committed`).
+- *Offsets.* Topics are declared without acks, so Faust commits nothing; the positions are committed to the group after
+  they are in Redis, for lag monitoring and autoscaling alone.
+- *Assignment.* Kafka's range assignor, which gives a member the same partition numbers of all topics: whole cells.
+- *Exceptions.* None leaves an agent: Faust would go on behind the failed batch. Anything unexpected ends the process,
+  before its batch is committed.
+"""
+
+import asyncio
+import importlib
+import logging
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import faust
+from aiokafka.coordinator.assignors.range import RangePartitionAssignor
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
+
+from schemas.topics import Topic
+from services.runtime.cell import Cell, Fenced
+from services.runtime.faults import reach
+from services.runtime.programs import ProgramsFeed
+from services.runtime.sender import Sender
+from services.runtime.settings import Settings
+from services.runtime.stage import Record, Stage
+from services.runtime.store import Outgoing, RedisCellStore, connect
+
+log = logging.getLogger(__name__)
+
+FETCHED_RECORDS = 2_000
+BUFFERED_BATCHES = 32
+UNSENT_BATCHES = 4
+OFFSETS_EVERY_SECONDS = 1.0
+SESSION_SECONDS = 10.0
+FENCED_EXIT, FAILED_EXIT = 71, 70
+
+
+class _Fetched:
+    """All records that one fetch brought of one partition, in the shape of a single record of Faust's."""
+
+    __slots__ = ("checksum", "headers", "key", "offset", "partition", "timestamp", "timestamp_type", "topic", "value")
+    serialized_key_size = serialized_value_size = 0
+
+    def __init__(self, records: list[Any]) -> None:
+        last = records[-1]
+        self.topic, self.partition, self.offset = last.topic, last.partition, last.offset
+        self.timestamp, self.timestamp_type = last.timestamp, last.timestamp_type
+        self.headers, self.key, self.checksum = (), None, None
+        self.value = records
+
+
+class _WholeFetches:
+    """Faust's scheduling strategy: one event per partition and fetch."""
+
+    def iterate(self, records: Mapping[TP, list[Any]]) -> Iterator[tuple[TP, _Fetched]]:
+        for partition, batch in records.items():
+            if batch:
+                yield partition, _Fetched(batch)
+
+
+class _ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
+    def _create_worker_consumer(self, transport: Any) -> Any:
+        consumer = super()._create_worker_consumer(transport)
+        consumer._partition_assignment_strategy = (RangePartitionAssignor,)
+        # A partition that is fetched anew waits for the fetch under way; this bounds that wait.
+        consumer._fetch_max_wait_ms = 25
+        return consumer
+
+
+class _Consumer(driver.Consumer):  # type: ignore[misc]
+    def _new_consumer_thread(self) -> _ConsumerThread:
+        return _ConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        await self.app.keeper.open(assigned)
+        await super().on_partitions_assigned(assigned, generation_id)
+
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        await self.app.keeper.close()
+        await super().on_partitions_revoked(revoked)
+
+    async def seek_to_committed(self) -> Mapping[TP, int]:
+        kafka = dict(await super().seek_to_committed())
+        ours = self.app.keeper.positions(kafka)
+        if ours:
+            await self.seek_wait(ours)
+        return {**kafka, **ours}
+
+    async def _getmany(self, active_partitions: Any, timeout: float) -> Any:
+        await self.app.keeper.room()
+        return await super()._getmany(active_partitions, timeout)
+
+    async def on_stop(self) -> None:
+        await self.app.keeper.close()
+        await self.app.keeper.commit_offsets()
+        await super().on_stop()
+
+
+class _Transport(driver.Transport):  # type: ignore[misc]
+    Consumer = _Consumer
+
+
+class _App(faust.App):  # type: ignore[misc]
+    keeper: "Keeper"
+
+    def _new_transport(self) -> Any:
+        return _Transport(self.conf.broker_consumer, self)
+
+    async def on_start(self) -> None:
+        try:
+            await self.keeper.start()
+        except Exception as error:
+            log.critical("the worker could not start: %s", error, exc_info=True)
+            _end(FAILED_EXIT)
+        await super().on_start()
+
+    async def on_stop(self) -> None:
+        await super().on_stop()
+        await self.keeper.stop()
+
+
+class _OpenCell:
+    """A cell that this process owns: a queue of batches before it, a queue of outboxes behind it."""
+
+    def __init__(self, keeper: "Keeper", cell: Cell) -> None:
+        self._keeper, self.cell = keeper, cell
+        self._batches: asyncio.Queue[tuple[str, list[Any]] | None] = asyncio.Queue()
+        self._unsent: asyncio.Queue[list[Outgoing] | None] = asyncio.Queue(UNSENT_BATCHES)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._closing = False
+
+    async def start(self) -> None:
+        left = await self.cell.open()
+        if left:
+            await self._send(left)
+        self._tasks = [
+            asyncio.create_task(self._guard(self._fold_all())),
+            asyncio.create_task(self._guard(self._send_all())),
+        ]
+
+    def put(self, topic: str, records: list[Any]) -> None:
+        self._batches.put_nowait((topic, records))
+
+    @property
+    def buffered(self) -> int:
+        return self._batches.qsize()
+
+    async def close(self) -> None:
+        """Finish the batch in hand, send what it decided, and let go; batches not begun are the next owner's."""
+        self._closing = True
+        self._batches.put_nowait(None)
+        await asyncio.gather(*self._tasks)
+
+    async def _fold_all(self) -> None:
+        while (taken := await self._batches.get()) and not self._closing:
+            topic, records = taken
+            outgoing = await self.cell.fold(topic, [_record(record) for record in records])
+            if outgoing:
+                await self._unsent.put(outgoing)
+            self._keeper.made_room()
+        await self._unsent.put(None)
+
+    async def _send_all(self) -> None:
+        while outgoing := await self._unsent.get():
+            await self._send(outgoing)
+
+    async def _send(self, outgoing: list[Outgoing]) -> None:
+        stage = self.cell.stage.name
+        await self._keeper.sender.send(stage, outgoing)
+        reach("sent", stage)
+        await self.cell.trim(outgoing)
+        reach("trimmed", stage)
+
+    async def _guard(self, work: Any) -> None:
+        try:
+            await work
+        except Fenced:
+            log.warning("another owner has taken the cell over", extra={"cell": self.cell.name})
+            _end(FENCED_EXIT)
+        except asyncio.CancelledError:
+            raise
+        except BaseException:
+            log.critical("the cell failed before its commit", extra={"cell": self.cell.name}, exc_info=True)
+            _end(FAILED_EXIT)
+
+
+class Keeper:
+    """The cells that this process owns at the moment."""
+
+    def __init__(self, settings: Settings, stages: tuple[Stage[Any, Any], ...]) -> None:
+        self._settings, self._stages = settings, stages
+        self._by_topic = {topic.name: stage for stage in stages for topic in stage.reads}
+        self._redis = connect(settings.redis_url())
+        self._cells: dict[tuple[str, int], _OpenCell] = {}
+        self._assigned: set[TP] = set()
+        self._committed: dict[TP, int] = {}
+        self._room = asyncio.Event()
+        self.feed = ProgramsFeed(settings)
+        self.sender = Sender(settings)
+        self.app: Any = None
+
+    async def start(self) -> None:
+        await refuse_changed_partitions(self._redis, self._settings.partitions)
+        await self.sender.start()
+        await self.feed.start()
+
+    async def stop(self) -> None:
+        await self.sender.stop()
+        await self.feed.stop()
+        await self._redis.aclose()
+
+    async def open(self, assigned: Iterable[TP]) -> None:
+        """Take over the cells of the assigned partitions."""
+        await self.close()
+        self._assigned = {tp for tp in assigned if tp.topic in self._by_topic}
+        wanted = {(self._by_topic[tp.topic].name, tp.partition): self._by_topic[tp.topic] for tp in self._assigned}
+        siblings = {stage.name: stage for stage in self._stages}
+        try:
+            for (name, partition), stage in wanted.items():
+                store = RedisCellStore(self._redis, name, partition)
+                cell = Cell(
+                    stage,
+                    partition,
+                    self._settings.partitions,
+                    store,
+                    lambda: self.feed.programs,
+                    siblings,
+                    clock_offset_seconds=self._settings.clock_offset,
+                )
+                opened = _OpenCell(self, cell)
+                await opened.start()
+                self._cells[name, partition] = opened
+        except Exception:
+            log.critical("a cell could not be opened", exc_info=True)
+            _end(FAILED_EXIT)
+        self._committed = {}
+        self.made_room()
+        if self._settings.ready_file:
+            self._settings.ready_file.touch()
+
+    async def close(self) -> None:
+        """Let go of every cell, each at the end of its batch."""
+        cells, self._cells = self._cells, {}
+        self._assigned = set()
+        await asyncio.gather(*(cell.close() for cell in cells.values()))
+        self.made_room()
+
+    def positions(self, partitions: Iterable[TP]) -> dict[TP, int]:
+        """Where Redis says that reading goes on, for the partitions of cells that are open."""
+        found = {}
+        for tp in partitions:
+            stage = self._by_topic.get(tp.topic)
+            cell = self._cells.get((stage.name, tp.partition)) if stage else None
+            if cell:
+                found[tp] = cell.cell.position(tp.topic)
+        return found
+
+    def put(self, batch: list[Any]) -> None:
+        """Give a fetched batch to its cell; one that was let go meanwhile is the next owner's."""
+        topic, partition = batch[0].topic, batch[0].partition
+        cell = self._cells.get((self._by_topic[topic].name, partition))
+        if cell:
+            cell.put(topic, batch)
+
+    def made_room(self) -> None:
+        self._room.set()
+
+    async def room(self) -> None:
+        """Wait until the cells have worked off enough for another fetch."""
+        while sum(cell.buffered for cell in self._cells.values()) >= BUFFERED_BATCHES:
+            self._room.clear()
+            await self._room.wait()
+
+    async def commit_offsets(self) -> None:
+        """Tell the group how far Redis is."""
+        moved = {tp: at for tp, at in self.positions(self._assigned).items() if self._committed.get(tp) != at and at}
+        if moved and self.app.consumer and await self.app.consumer._thread.commit(moved):
+            self._committed.update(moved)
+
+
+def _record(record: Any) -> Record:
+    return Record(
+        record.topic, record.partition, record.offset, record.key, record.value, record.timestamp * 1000, record.headers
+    )
+
+
+def _end(code: int) -> None:
+    """End the process at once: the next owner starts from Redis, so nothing is lost."""
+    logging.shutdown()
+    os._exit(code)
+
+
+class PartitionsChanged(Exception):
+    """The partition count differs from the one that the state was made with."""
+
+
+async def refuse_changed_partitions(redis: Any, partitions: int) -> None:
+    """Remember the partition count in Redis. Errors: PartitionsChanged, with the cure."""
+    await redis.set("refstream:partitions", partitions, nx=True)
+    known = int(await redis.get("refstream:partitions"))
+    if known != partitions:
+        raise PartitionsChanged(
+            f"REFSTREAM_PARTITIONS is {partitions}, but the state in Redis was made with {known}: set it back to {known}, "
+            "or move to new topics and replay"
+        )
+
+
+def stages_of(service: str, settings: Settings) -> tuple[Stage[Any, Any], ...]:
+    """The stages of a service, from its package."""
+    stages: tuple[Stage[Any, Any], ...] = importlib.import_module(f"services.{service}").stages(settings)
+    return stages
+
+
+def build_app(service: str, settings: Settings) -> Any:
+    """The Faust app of a service's worker."""
+    stages = stages_of(service, settings)
+    app = _App(
+        service,
+        broker=[f"kafka://{address}" for address in settings.kafka_bootstrap().split(",")],
+        key_serializer="raw",
+        value_serializer="raw",
+        ConsumerScheduler=_WholeFetches,
+        stream_wait_empty=False,
+        table_standby_replicas=0,
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        broker_session_timeout=SESSION_SECONDS,
+        broker_heartbeat_interval=2.0,
+        broker_max_poll_records=FETCHED_RECORDS,
+        broker_commit_livelock_soft_timeout=1e9,
+        stream_processing_timeout=1e9,
+        consumer_auto_offset_reset="earliest",
+        web_enabled=False,
+        worker_redirect_stdouts=False,
+        datadir=tempfile.mkdtemp(prefix="refstream-faust-"),  # Faust wants one; without tables nothing is in it
+    )
+    keeper = app.keeper = Keeper(settings, stages)
+    keeper.app = app
+
+    def read(topics: tuple[Topic, ...], name: str) -> None:
+        names = [topic.name for topic in topics]
+        channel = app.topic(*names, key_type=bytes, value_type=bytes, acks=False)
+
+        @app.agent(channel, name=name)  # type: ignore[untyped-decorator]
+        async def fold(stream: Any) -> None:
+            async for batch in stream:
+                keeper.put(batch)
+
+    for stage in stages:
+        read(stage.reads, stage.name)
+
+    @app.task  # type: ignore[untyped-decorator]
+    async def commit_offsets() -> None:
+        while not app.should_stop:
+            await app.sleep(OFFSETS_EVERY_SECONDS)
+            await keeper.commit_offsets()
+
+    return app
+
+
+def run_worker(service: str, settings: Settings) -> None:
+    """Run a service's worker until SIGTERM, which hands its cells over."""
+    settings.require_production_secrets()
+    app = build_app(service, settings)
+    faust.Worker(app, loglevel=settings.log_level, redirect_stdouts=False).execute_from_commandline()
