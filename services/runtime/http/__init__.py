@@ -18,7 +18,7 @@ from services.runtime.http.app import service_app
 from services.runtime.http.auth import Caller, TheCaller, own_partner, require
 from services.runtime.http.bodies import Body, Moment, NoBody, Text
 from services.runtime.http.commands import Commands
-from services.runtime.http.pages import Page, Paging, ThePaging, page
+from services.runtime.http.pages import Page, Paging, ThePaging, cut, page
 from services.runtime.http.problems import FieldError, Problem, invalid, not_found
 from services.runtime.http.queries import AsOf
 from services.runtime.http.resources import Resources, TheCommands, TheResources
@@ -40,6 +40,7 @@ __all__ = [
     "TheCommands",
     "ThePaging",
     "TheResources",
+    "cut",
     "invalid",
     "not_found",
     "own_partner",

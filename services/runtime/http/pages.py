@@ -64,15 +64,10 @@ def _decode(cursor: str) -> Key:
     return tuple(key)
 
 
-def page(
-    items: Iterable[Item],
-    key: Callable[[Item], Key],
-    paging: Paging,
-    show: Callable[[Item], Shown],
-    *,
-    oldest_first: bool = False,
-) -> Page[Shown]:
-    """The page of `items` that `paging` asks for, each item as `show` makes it.
+def cut(
+    items: Iterable[Item], key: Callable[[Item], Key], paging: Paging, *, oldest_first: bool = False
+) -> tuple[list[Item], str | None]:
+    """The items that `paging` asks for, in order, and the cursor of the next page.
 
     `key`: unique and always of the same shape, time first, like `(occurred_at, payment_id)`. The items come in any
     order. Errors: Problem 422 for a cursor that is not of this list.
@@ -85,5 +80,17 @@ def page(
         except TypeError:  # a cursor of another list, with keys of another shape
             raise invalid("cursor", "Use next_cursor of the page before.") from None
     here = ordered[: paging.limit]
-    more = len(ordered) > len(here)
-    return Page(items=[show(item) for item in here], next_cursor=_encode(key(here[-1])) if more else None)
+    return here, _encode(key(here[-1])) if len(ordered) > len(here) else None
+
+
+def page(
+    items: Iterable[Item],
+    key: Callable[[Item], Key],
+    paging: Paging,
+    show: Callable[[Item], Shown],
+    *,
+    oldest_first: bool = False,
+) -> Page[Shown]:
+    """The page that `cut` finds, each item as `show` makes it."""
+    here, next_cursor = cut(items, key, paging, oldest_first=oldest_first)
+    return Page(items=[show(item) for item in here], next_cursor=next_cursor)

@@ -1,0 +1,233 @@
+"""The decision record of a payment: why it earned what it earned, or nothing. Pure.
+
+Built from what the two stages remember, so it always tells the decision that holds; the `commissions` topic is the
+trail that led there.
+"""
+
+from bisect import bisect_right
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from schemas.events import PaymentDecline
+from schemas.ids import Id
+from schemas.moments import Instant, format_instant
+from schemas.programs import Programs
+from services.commission.sales import commission_id
+from services.commission.saying import reversals
+from services.commission.state import Customer, Ladder, Payment, Sale
+from services.commission.terms import Frame, frame, product_of, reasons
+
+Outcome = Literal["accrued", "credited", "declined", "waiting"]
+
+RULES: dict[PaymentDecline, str] = {
+    "integrator_paid": "The partner paid for this client; such a payment earns no commission.",
+    "not_referred": "The customer was bound to no partner when the payment was made.",
+    "program_disabled": "The program was off in the version that prices the payment.",
+    "outside_window": "Payments earn within the program's window only.",
+    "other_family": "Only purchases of the program's product family earn.",
+    "not_first_purchase": "Only the customer's first purchase earns.",
+    "other_product": "Only the product of the customer's first payment earns.",
+    "downgraded": "Payments after a downgrade of the sale's subscription earn nothing.",
+    "cancelled": "Payments after the end of the sale's subscription earn nothing.",
+    "no_rate": "The program pays nothing on such a payment.",
+}
+SHARE_RULE = "A share of the payment, at the rate of the partner's paying clients, this payment's client included."
+WAITING_RULE = "A payment is decided when its customer's signup is."
+COUNTING_RULE = "The customer's facts are decided; the partner's clients are being counted."
+
+
+class Decision(BaseModel):
+    """Why a payment was answered as it was."""
+
+    model_config = ConfigDict(frozen=True)
+    outcome: Outcome
+    reason: PaymentDecline | None = Field(None, description="the first reason that holds")
+    reasons: tuple[PaymentDecline, ...] | None = Field(None, description="all reasons that hold")
+    payment_id: Id
+    customer_id: Id
+    occurred_at: Instant
+    commission_id: Id | None = None
+    program_id: Id | None = None
+    program_version: int | None = None
+    partner_id: Id | None = None
+    rule: str
+    inputs: dict[str, Any]
+    arithmetic: tuple[str, ...] = Field(examples=[["100.00 USD × 0.10 = 10.00 USD"]])
+
+
+def outcome_by_facts(programs: Programs, customer: Customer, payment: Payment) -> Outcome:
+    """The outcome as far as the customer's facts tell it, for choosing records before they are built."""
+    if customer.binding is None:
+        return "waiting"
+    return "declined" if reasons(programs, customer, frame(programs, customer), payment) else "accrued"
+
+
+def of_program(programs: Programs, customer: Customer, program_id: str) -> Iterator[Payment]:
+    """The customer's payments that a program decides: those since the binding under it."""
+    binding = customer.binding
+    if binding is None or not binding.partner_id or binding.program_id != program_id:
+        return
+    for payment in customer.payments.values():
+        if payment.at >= binding.attributed_at:
+            yield payment
+
+
+def decision(
+    programs: Programs, customer_id: str, customer: Customer, payment: Payment, sale: Sale | None, ladder: Ladder
+) -> Decision:
+    """The record of one payment. `sale`, `ladder`: what the partner's stage remembers of it, as far as it is there."""
+    known: dict[str, Any] = {
+        "payment_id": payment.payment_id,
+        "customer_id": customer_id,
+        "occurred_at": payment.at,
+        "commission_id": commission_id(payment.payment_id),
+    }
+    binding = customer.binding
+    if binding is None:
+        return Decision(
+            outcome="waiting", rule=WAITING_RULE, inputs=_payment_inputs(customer, payment), arithmetic=(), **known
+        )
+    seen = frame(programs, customer)
+    inputs = _payment_inputs(customer, payment) | _referral_inputs(customer, seen)
+    why = reasons(programs, customer, seen, payment)
+    if why[:1] == ("not_referred",):
+        return Decision(
+            outcome="declined",
+            reason="not_referred",
+            reasons=why,
+            rule=RULES["not_referred"],
+            inputs=inputs,
+            arithmetic=(),
+            **known,
+        )
+    known |= {"partner_id": binding.partner_id, "program_id": binding.program_id}
+    if sale is None or not (sale.said.accrued or sale.said.reason):
+        known["program_version"] = binding.program_version
+        return Decision(outcome="waiting", rule=COUNTING_RULE, inputs=inputs, arithmetic=(), **known)
+    known["program_version"] = sale.program_version
+    if sale.said.accrued:
+        inputs |= _ladder_inputs(sale, ladder)
+        return Decision(outcome="accrued", rule=SHARE_RULE, inputs=inputs, arithmetic=tuple(_arithmetic(sale)), **known)
+    told: tuple[Any, ...] = sale.reasons
+    return Decision(
+        outcome="declined", reason=told[0], reasons=told, rule=RULES[told[0]], inputs=inputs, arithmetic=(), **known
+    )
+
+
+# --- inputs ---------------------------------------------------------------------------------------------------------
+
+
+def _payment_inputs(customer: Customer, payment: Payment) -> dict[str, Any]:
+    own = {
+        "amount": {"minor": payment.minor, "currency": payment.currency},
+        "paid_at": format_instant(payment.at),
+        "account_id": payment.account_id,
+        "subscription_id": payment.subscription_id,
+        "product_id": product_of(customer, payment),
+        "refunds": [{"refund_id": r.refund_id, "at": format_instant(r.at), "minor": r.minor} for r in payment.refunds],
+        "disputes": [
+            {
+                "dispute_id": d.dispute_id,
+                "opened_at": format_instant(d.opened_at),
+                "closed_at": _time(d.closed_at),
+                "won": d.won if d.closed_at is not None else None,
+                "minor": d.minor,
+            }
+            for d in payment.disputes
+        ],
+        "changed_by": payment.caused_by,
+    }
+    return {name: value for name, value in own.items() if value not in (None, [])}
+
+
+def _referral_inputs(customer: Customer, seen: Frame | None) -> dict[str, Any]:
+    """What of the customer's history decides payments under the program."""
+    binding = customer.binding
+    if binding is None or not binding.partner_id:
+        return {}
+    own: dict[str, Any] = {"attributed_at": format_instant(binding.attributed_at), "bound_by": binding.caused_by}
+    if seen is not None:
+        own |= {
+            "earns": [{"from": format_instant(since), "until": _time(until)} for since, until in seen.earning],
+            "first_payment_id": seen.first[1] if seen.first else None,
+            "first_product_id": seen.first_product,
+            "hold_until": _time(seen.hold_until),
+            "subscription_ended_at": _time(seen.ended_at),
+            "downgraded_at": _time(seen.downgraded_at),
+        }
+    return {name: value for name, value in own.items() if value is not None}
+
+
+def _ladder_inputs(sale: Sale, ladder: Ladder) -> dict[str, Any]:
+    """How many paying clients there were at the payment's place; none where the program has one rate."""
+    own: dict[str, Any] = {"rate": sale.said.rate, "available_at": format_instant(sale.available_at)}
+    if ladder.depth:
+        clients = max(1, bisect_right(ladder.firsts, sale.place))
+        own["paying_clients" if clients < ladder.depth else "paying_clients_at_least"] = clients
+    return own
+
+
+def _time(at: int | None) -> str | None:
+    return None if at is None else format_instant(at)
+
+
+# --- arithmetic -----------------------------------------------------------------------------------------------------
+
+# ISO 4217: how many digits of a currency's minor unit stand after the point, where it is not two.
+_DIGITS = {
+    "BIF": 0,
+    "CLP": 0,
+    "DJF": 0,
+    "GNF": 0,
+    "ISK": 0,
+    "JPY": 0,
+    "KMF": 0,
+    "KRW": 0,
+    "PYG": 0,
+    "RWF": 0,
+    "UGX": 0,
+    "UYI": 0,
+    "VND": 0,
+    "VUV": 0,
+    "XAF": 0,
+    "XOF": 0,
+    "XPF": 0,
+    "BHD": 3,
+    "IQD": 3,
+    "JOD": 3,
+    "KWD": 3,
+    "LYD": 3,
+    "OMR": 3,
+    "TND": 3,
+}
+
+
+def _amount(minor: int, currency: str) -> str:
+    return f"{Decimal(minor).scaleb(-_DIGITS.get(currency, 2)):f} {currency}"
+
+
+def _arithmetic(sale: Sale) -> Iterator[str]:
+    """The accrual and what was taken back of it, line by line."""
+
+    def money(minor: int) -> str:
+        return _amount(minor, sale.currency)
+
+    amount, refunded, total = sale.said.amount, 0, 0
+    yield f"{money(sale.minor)} × {sale.said.rate} = {money(amount)}"
+    causes = {part.id: part for part in sale.taken_back}
+    for back in reversals(sale, amount)[0]:
+        part = causes.get(back.cause)
+        if part is None:
+            yield f"{money(amount)} − {money(total)} = {money(back.minor)} taken back: {back.reason}"
+        else:
+            refunded = min(sale.minor, refunded + part.minor)
+            yield (
+                f"{money(amount)} × {money(refunded)} ÷ {money(sale.minor)} − {money(total)} = {money(back.minor)}"
+                f" taken back: {back.reason} {back.cause}"
+            )
+        total += back.minor
+    if total:
+        yield f"{money(amount)} − {money(total)} = {money(amount - total)} left"
