@@ -71,7 +71,8 @@ def _faults(lines: IO[bytes], settings: Settings) -> Iterator[str]:
             if event.time > latest:
                 raise Unreadable("time_in_future", "time", "more than 5 minutes ahead of now")
         except Unreadable as error:
-            yield f"line {number}: {error.field or 'the line'}: {error}"
+            why = str(error).removeprefix(f"{error.reason} {error.field}").strip()
+            yield f"line {number}: {error.field or 'the line'}: {why or error.reason}"
         except UnknownType as error:
             yield f"line {number}: type: no event of the platform: {error}"
 

@@ -60,7 +60,8 @@ def start_detached(settings: Settings, infra_only: bool = False) -> RunState:
     """
     data_dir = settings.data_path
     if not is_running(data_dir):
-        log = private_dir(data_dir) / "up.log"
+        log = private_dir(data_dir) / "logs" / "up.log"
+        log.parent.mkdir(exist_ok=True)
         log.unlink(missing_ok=True)
         process = _spawn(infra_only, log)
     else:
