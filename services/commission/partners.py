@@ -1,8 +1,8 @@
 """The fold of a partner's sales (stage `commission.partners`): the rate by paying clients, and what is said of it.
 
 Shape: `sale.stated` → `commission.accrued`, `.adjusted`, `.reversed`, `.held`, `.declined`, `tier.reached`.
-The fast path needs the ladder and two rows; only a client who moves the place in time where a tier begins makes the fold
-read all of the partner's sales and say the differences.
+The fast path needs the ladder and two rows; only a client who moves the place in time where a tier begins makes the
+fold read all of the partner's sales and say the differences.
 Source: programs.md, "The rate follows the number of the partner's paying clients"; contract.md, Order.
 """
 

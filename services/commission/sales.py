@@ -137,12 +137,14 @@ class _Learnt:
     ) -> None:
         payment = self.customer.payments.get(data.payment_id)
         if payment is None:
-            return self._park(data.payment_id, record)
+            self._park(data.payment_id, record)
+            return
         match data:
             case events.DisputeClosed():
                 disputes = {dispute.dispute_id: dispute for dispute in payment.disputes}
                 if data.dispute_id not in disputes:
-                    return self._park(data.payment_id, record)
+                    self._park(data.payment_id, record)
+                    return
                 disputes[data.dispute_id] = replace(
                     disputes[data.dispute_id], closed_at=event.time, won=data.outcome == "won"
                 )

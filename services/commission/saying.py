@@ -225,7 +225,7 @@ class _Teller:
 
 
 def _to_tell(taken: tuple[TakenBackAmount, ...], known: dict[str, int]) -> tuple[TakenBackAmount, ...]:
-    """The reversals not said yet. A refund that came late can move a cent between those said: the new one carries it."""
+    """The reversals not said yet. A late refund can move a cent between those said: the new one carries it."""
     new = [back for back in taken if back.cause not in known]
     if not new:
         return ()

@@ -121,7 +121,7 @@ class TakenBackPart(Struct, frozen=True, array_like=True):
 
 
 class Said(Struct, frozen=True, array_like=True):
-    """What was last said of a payment's commission. `turn` counts what was said; `reason` is set when it was declined."""
+    """What was last said of a payment's commission. `turn` counts the sayings; `reason` is why it was declined."""
 
     turn: int = 0
     accrued: bool = False

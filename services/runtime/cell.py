@@ -14,8 +14,8 @@ key, so all events of a key meet here. A batch takes five steps:
 - Between 4 and the end of 5 the outbox holds what was decided; the next owner sends it again before it folds anything.
   Ids, order and bytes are the same, and every record carries its *edge* (this cell) and a number without holes per edge
   and target partition: a receiver drops a number that it has seen, and a hole stops it.
-- An owner that was paused and wakes up after a successor took over fails the epoch check of 4 and drops everything. What
-  it still sends of an earlier commit is what the successor has sent too, under the same numbers.
+- An owner that was paused and wakes up after a successor took over fails the epoch check of 4 and drops everything.
+  What it still sends of an earlier commit is what the successor has sent too, under the same numbers.
 - A reply of 4 that got lost is asked for again with the same writer token: "mine already" is not another writer.
 - Errors: whatever is transient is repeated within a limit; anything else ends the process before 4. No exception is
   swallowed, no batch is skipped.

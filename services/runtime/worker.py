@@ -94,7 +94,7 @@ class _Consumer(driver.Consumer):  # type: ignore[misc]
             await self.seek_wait(ours)
         return {**kafka, **ours}
 
-    async def _getmany(self, active_partitions: Any, timeout: float) -> Any:
+    async def _getmany(self, active_partitions: Any, timeout: float) -> Any:  # noqa: ASYNC109 (Faust's signature)
         await self.app.keeper.room()
         return await super()._getmany(active_partitions, timeout)
 
@@ -308,8 +308,8 @@ async def refuse_changed_partitions(redis: Any, partitions: int) -> None:
     known = int(await redis.get("refstream:partitions"))
     if known != partitions:
         raise PartitionsChanged(
-            f"REFSTREAM_PARTITIONS is {partitions}, but the state in Redis was made with {known}: set it back to {known}, "
-            "or move to new topics and replay"
+            f"REFSTREAM_PARTITIONS is {partitions}, but the state in Redis was made with {known}: "
+            f"set it back to {known}, or move to new topics and replay"
         )
 
 

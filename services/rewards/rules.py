@@ -1,0 +1,75 @@
+"""The folds of rewards: bonuses that follow from an activation or from a signup. Pure.
+
+Source: programs.md, message-help: the new client's bonus, the welcome bonus.
+"""
+
+from msgspec.structs import replace
+
+from schemas.events import BonusGranted, Event, PartnerActivated, ReferralAttributed
+from schemas.ids import derived_id
+from schemas.moments import DAY
+from schemas.money import Money
+from schemas.programs.terms import SignupBonus, WelcomeBonus
+from schemas.topics import PARTNERS, REFERRALS
+from services.rewards.state import Bonus, NewCustomer, Wallet
+from services.runtime.stage import Change, Context, Emit, Stage
+
+
+def wallet_step(context: Context[Wallet], state: Wallet, event: Event) -> Change[Wallet, Wallet]:
+    """A partner was activated: from then on the welcome bonus, where the program has one, is usable for some days.
+
+    Shape: partner.activated → bonus.granted, once per program.
+    """
+    if not isinstance(event.data, PartnerActivated) or event.data.program_id in state.programs:
+        return Change()
+    data = event.data
+    after = replace(state, programs=(*state.programs, data.program_id))
+    program = context.programs.at(data.program_id, data.activated_at)
+    welcome = program.term(WelcomeBonus) if program else None
+    if welcome is None:
+        return Change(after)
+    bonus = Bonus(
+        derived_id("bonus", data.partner_id, data.program_id, "welcome"),
+        data.program_id,
+        welcome.amount.currency,
+        data.activated_at,
+        welcome.amount.minor,
+        welcome.amount.minor,
+        data.activated_at + welcome.usable_days * DAY,
+    )
+    granted = BonusGranted(
+        bonus_id=bonus.bonus_id,
+        partner_id=data.partner_id,
+        program_id=data.program_id,
+        amount=Money(minor=bonus.minor, currency=bonus.currency),
+        expires_at=bonus.expires_at,
+    )
+    emit = Emit(derived_id("evt", bonus.bonus_id), data.activated_at, granted)
+    return Change(replace(after, bonuses=(*state.bonuses, bonus)), emits=(emit,))
+
+
+def customer_step(context: Context[NewCustomer], state: NewCustomer, event: Event) -> Change[NewCustomer, NewCustomer]:
+    """A customer was bound in a way that earns a bonus: an event for the platform to apply, once.
+
+    Shape: referral.attributed → bonus.granted, keyed by the customer.
+    """
+    data = event.data
+    if state.bonus_id or not isinstance(data, ReferralAttributed):
+        return Change()
+    terms = context.programs.version(data.program_id, data.program_version).term(SignupBonus)
+    if terms is None or data.method not in terms.methods:
+        return Change()
+    bonus_id = derived_id("bonus", data.customer_id, data.program_id, "signup")
+    granted = BonusGranted(
+        bonus_id=bonus_id,
+        partner_id=data.partner_id,
+        program_id=data.program_id,
+        customer_id=data.customer_id,
+        amount=terms.amount,
+    )
+    emit = Emit(derived_id("evt", bonus_id), data.attributed_at, granted, key=data.customer_id)
+    return Change(NewCustomer(bonus_id), emits=(emit,))
+
+
+WALLETS: Stage[Wallet, Wallet] = Stage("rewards.wallets", (PARTNERS,), Wallet(), wallet_step)
+CUSTOMERS: Stage[NewCustomer, NewCustomer] = Stage("rewards.customers", (REFERRALS,), NewCustomer(), customer_step)

@@ -1,0 +1,254 @@
+"""The whole system in one process: the real stages and the real loop over a log and a memory made of dictionaries.
+
+For tests of rules, of interleavings and of the loop itself. Which cell goes next, how many records it takes, what is
+sent twice and who dies is drawn from a seed, so that a failing run can be repeated.
+"""
+
+import asyncio
+import random
+from collections import defaultdict
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from schemas.commands import Answered
+from schemas.events import Event, ProgramPublished, event_json, parse_event
+from schemas.ids import partition_of
+from schemas.programs import Programs
+from schemas.topics import PROGRAMS, TOPIC_OF
+from services.runtime.cell import Cell
+from services.runtime.stage import Record, Row, Stage, State
+from services.runtime.store import Commit, Loaded, Opened, Outgoing, Verdict
+
+
+class MemoryStore:
+    """One cell's memory. Survives its owner, like Redis does."""
+
+    def __init__(self, world: "World", stage: str, partition: int) -> None:
+        self._world, self.name = world, (stage, partition)
+        self.epoch, self.token = 0, ""
+        self.meta: dict[str, int] = {}
+        self.states: dict[str, bytes] = {}
+        self.rows: dict[str, dict[str, bytes]] = {}
+        self.find: dict[str, str] = {}
+        self.answers: dict[str, bytes] = {}
+        self.outbox: dict[int, Outgoing] = {}
+
+    async def open(self) -> Opened:
+        self.epoch += 1
+        return Opened(self.epoch, dict(self.meta), tuple(out for _, out in sorted(self.outbox.items())))
+
+    async def load(self, keys: Sequence[str], rows: Sequence[tuple[str, str]], commands: Sequence[str]) -> Loaded:
+        return Loaded(
+            {key: self.states[key] for key in keys if key in self.states},
+            {(key, row): self.rows[key][row] for key, row in rows if row in self.rows.get(key, {})},
+            frozenset(command for command in commands if command in self.answers),
+        )
+
+    async def load_rows(self, key: str) -> Mapping[str, bytes]:
+        return dict(self.rows.get(key, {}))
+
+    async def peek(self, stage: str, partition: int, key: str) -> bytes | None:
+        return self._world.stores[stage, partition].states.get(key)
+
+    async def commit(self, commit: Commit) -> Verdict:
+        if commit.epoch != self.epoch:
+            return Verdict.FENCED
+        if commit.token == self.token:
+            return Verdict.MINE_ALREADY
+        if any(self.meta.get(name, 0) != expected for name, (expected, _) in commit.positions.items()):
+            return Verdict.FENCED
+        self.token = commit.token
+        self.meta |= {name: new for name, (_, new) in commit.positions.items()} | commit.meta
+        self.states |= commit.states
+        self.find |= commit.find
+        self.answers |= commit.answers
+        for key, rows in commit.rows.items():
+            mine = self.rows.setdefault(key, {})
+            for row_id, blob in rows.items():
+                if blob is None:
+                    mine.pop(row_id, None)
+                else:
+                    mine[row_id] = blob
+        self.outbox |= {out.number: out for out in commit.outbox}
+        return Verdict.APPLIED
+
+    async def trim(self, epoch: int, numbers: Sequence[int]) -> None:
+        if epoch == self.epoch:
+            for number in numbers:
+                self.outbox.pop(number, None)
+
+
+class World:
+    """Every cell of the given stages over a log in memory.
+
+    `crashes`: the share of turns in which a cell's owner dies at a random step; what it had sent or not is then sent
+    again by the next one.
+    """
+
+    def __init__(
+        self, stages: Sequence[Stage[Any, Any]], *, partitions: int = 2, seed: int = 0, crashes: float = 0.0
+    ) -> None:
+        self.stages = {stage.name: stage for stage in stages}
+        self.partitions, self.programs = partitions, Programs()
+        self.log: dict[tuple[str, int], list[Record]] = defaultdict(list)
+        self.stores = {
+            (name, number): MemoryStore(self, name, number) for name in self.stages for number in range(partitions)
+        }
+        self._rng, self._crashes = random.Random(seed), crashes  # noqa: S311 (a seed to repeat)
+        self._cells: dict[tuple[str, int], Cell] = {}
+        self._programs_read = [0] * partitions
+
+    # --- the log ----------------------------------------------------------------------------------------------------
+
+    def publish(self, *events: Event, partition: int | None = None, key: bytes | None = None) -> None:
+        """Write events as their producer would; a wrong `partition` or `key` on purpose."""
+        for event in events:
+            topic = TOPIC_OF[type(event.data)]
+            own = topic.key(event.data)
+            where = partition_of(own, self.partitions) if partition is None else partition
+            self.append(topic.name, where, own.encode() if key is None else key, event_json(event))
+
+    def append(
+        self,
+        topic: str,
+        partition: int,
+        key: bytes | None,
+        value: bytes | None,
+        headers: tuple[tuple[str, bytes], ...] = (),
+        appended_at: int = 4_000_000_000_000_000,
+    ) -> None:
+        log = self.log[topic, partition]
+        log.append(Record(topic, partition, len(log), key, value, appended_at, headers))
+
+    def events(self, topic: str) -> list[Event]:
+        """The events on a topic, partition by partition, each once: a repeat under the same id is a resend."""
+        seen: dict[str, Event] = {}
+        for number in range(self.partitions):
+            for record in self.log[topic, number]:
+                event = parse_event(record.value)
+                seen.setdefault(event.id, event)
+        return list(seen.values())
+
+    # --- running ----------------------------------------------------------------------------------------------------
+
+    def run(self) -> "World":
+        """Let every cell read to the end of its topics, in an order drawn from the seed."""
+        asyncio.run(self._run())
+        return self
+
+    async def _run(self) -> None:
+        while work := [(name, topic) for name in self.stores for topic in await self._unread(name)]:
+            (stage, partition), topic = self._rng.choice(work)
+            cell = await self._cell(stage, partition)
+            position = cell.position(topic)
+            records = self.log[topic, partition][position : position + self._rng.choice((1, 2, 5, 50))]
+            self._read_programs()
+            outgoing = await cell.fold(topic, records)
+            if self._rng.random() < self._crashes:
+                self._send(outgoing[: self._rng.randint(0, len(outgoing))])
+                del self._cells[stage, partition]  # died before the outbox was trimmed
+                continue
+            self._send(outgoing)
+            await cell.trim(outgoing)
+        self._read_programs()
+
+    async def _unread(self, name: tuple[str, int]) -> list[str]:
+        stage, partition = name
+        if self.stores[name].outbox:
+            await self._cell(*name)  # an owner that died left something to send
+        meta = self.stores[name].meta
+        return [
+            topic.name
+            for topic in self.stages[stage].reads
+            if meta.get(f"position:{topic.name}", 0) < len(self.log[topic.name, partition])
+        ]
+
+    async def _cell(self, stage: str, partition: int) -> Cell:
+        if (stage, partition) not in self._cells:
+            store = self.stores[stage, partition]
+            cell = Cell(
+                self.stages[stage],
+                partition,
+                self.partitions,
+                store,
+                lambda: self.programs,
+                self.stages,
+                pause=self._pause,
+            )
+            self._cells[stage, partition] = cell
+            left = await cell.open()
+            self._send(left)
+            await cell.trim(left)
+        return self._cells[stage, partition]
+
+    async def _pause(self, seconds: float) -> None:
+        self._read_programs()
+
+    def _send(self, outgoing: Sequence[Outgoing]) -> None:
+        for out in outgoing:
+            self.append(out.topic, out.partition, out.key, out.value, out.headers)
+
+    def _read_programs(self) -> None:
+        for number in range(self.partitions):
+            log = self.log[PROGRAMS.name, number]
+            for record in log[self._programs_read[number] :]:
+                data = parse_event(record.value).data
+                if isinstance(data, ProgramPublished):
+                    self.programs.publish(data)
+            self._programs_read[number] = len(log)
+
+
+class MemoryReader:
+    """The APIs' view of a world. See `reader.Reader`."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def _store(self, stage: Stage[Any, Any], key: str) -> MemoryStore:
+        return self._world.stores[stage.name, partition_of(key, self._world.partitions)]
+
+    def _stores(self, stage: Stage[Any, Any]) -> list[MemoryStore]:
+        return [self._world.stores[stage.name, number] for number in range(self._world.partitions)]
+
+    async def ready(self, stages: Sequence[Stage[Any, Any]]) -> bool:
+        return True
+
+    async def state(self, stage: Stage[State, Row], key: str) -> State:
+        blob = self._store(stage, key).states.get(key)
+        return _decode(blob, type(stage.empty)) if blob else stage.empty
+
+    async def states(self, stage: Stage[State, Row], keys: Sequence[str]) -> list[State]:
+        return [await self.state(stage, key) for key in keys]
+
+    async def row(self, stage: Stage[State, Row], key: str, row_id: str) -> Row | None:
+        blob = self._store(stage, key).rows.get(key, {}).get(row_id)
+        return _decode(blob, stage.row) if blob else None
+
+    async def rows(self, stage: Stage[State, Row], key: str) -> dict[str, Row]:
+        rows = self._store(stage, key).rows.get(key, {})
+        return {row_id: _decode(blob, stage.row) for row_id, blob in rows.items()}
+
+    async def rows_everywhere(self, stage: Stage[State, Row], key: str) -> list[dict[str, Row]]:
+        everywhere = [store.rows.get(key, {}) for store in self._stores(stage)]
+        return [{row_id: _decode(blob, stage.row) for row_id, blob in rows.items()} for rows in everywhere]
+
+    async def find(self, stage: Stage[Any, Any], name: str) -> str | None:
+        return next((store.find[name] for store in self._stores(stage) if name in store.find), None)
+
+    async def answer(self, stages: Sequence[Stage[Any, Any]], command_id: str) -> Answered | None:
+        for stage in stages:
+            for store in self._stores(stage):
+                if command_id in store.answers:
+                    return Answered.model_validate_json(store.answers[command_id])
+        return None
+
+    async def all_states(self, stage: Stage[State, Row]) -> AsyncIterator[tuple[str, State]]:
+        for store in self._stores(stage):
+            for key, blob in store.states.items():
+                yield key, _decode(blob, type(stage.empty))
+
+
+def _decode(blob: bytes, kind: Any) -> Any:
+    return msgspec.msgpack.decode(blob, type=kind)
