@@ -15,7 +15,7 @@ from services.runtime.settings import Settings
 log = logging.getLogger(__name__)
 
 TRIES = 2
-SEND_TIMEOUT_SECONDS = 5.0
+TRY_SECONDS = 2.5  # a caller waits at most for two tries and one replacement
 
 
 class CommandLog:
@@ -25,6 +25,7 @@ class CommandLog:
         self._settings = settings
         self._producer: AIOKafkaProducer | None = None
         self._replacing = asyncio.Lock()
+        self._stopping: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         """Connects. Errors: KafkaError where no broker answers."""
@@ -33,6 +34,7 @@ class CommandLog:
     async def stop(self) -> None:
         if self._producer is not None:
             await self._producer.stop()
+        await asyncio.gather(*self._stopping)
 
     async def write(self, command: Event, key: str) -> None:
         """Returns when the command is on the log, on all replicas.
@@ -49,7 +51,7 @@ class CommandLog:
                 raise unavailable()
             try:
                 sending = producer.send_and_wait(topic, value, key=key.encode(), partition=partition)
-                await asyncio.wait_for(sending, SEND_TIMEOUT_SECONDS)
+                await asyncio.wait_for(sending, TRY_SECONDS)
             except (KafkaError, TimeoutError):
                 log.warning("command not written, replacing the producer")
                 await self._replace(producer)
@@ -63,13 +65,12 @@ class CommandLog:
             if self._producer != broken:
                 return
             try:
-                self._producer = await asyncio.wait_for(self._connected(), SEND_TIMEOUT_SECONDS)
+                self._producer = await asyncio.wait_for(self._connected(), TRY_SECONDS)
             except (KafkaError, TimeoutError):
                 return  # Kafka is away: keep the old one, whose next failure tries again
-            try:
-                await asyncio.wait_for(broken.stop(), SEND_TIMEOUT_SECONDS)
-            except (KafkaError, TimeoutError):
-                log.warning("broken producer did not stop")
+            stopping = asyncio.create_task(_stop(broken))
+            self._stopping.add(stopping)
+            stopping.add_done_callback(self._stopping.discard)
 
     async def _connected(self) -> AIOKafkaProducer:
         producer = AIOKafkaProducer(
@@ -77,7 +78,7 @@ class CommandLog:
             acks="all",
             enable_idempotence=True,
             linger_ms=0,
-            request_timeout_ms=int(SEND_TIMEOUT_SECONDS * 1000),
+            request_timeout_ms=int(TRY_SECONDS * 1000),
         )
         try:
             await producer.start()
@@ -85,3 +86,11 @@ class CommandLog:
             await producer.stop()  # without this its connections stay open
             raise
         return producer
+
+
+async def _stop(broken: AIOKafkaProducer) -> None:
+    """Ends a broken producer beside the requests, which need not wait for it."""
+    try:
+        await asyncio.wait_for(broken.stop(), TRY_SECONDS)
+    except (KafkaError, TimeoutError):
+        log.warning("broken producer did not stop")
