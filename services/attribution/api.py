@@ -1,0 +1,284 @@
+"""HTTP of attribution: links that are followed, what partners ask for, and what their pages show."""
+
+import re
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import date
+from typing import Annotated, Any
+
+import orjson
+from fastapi import APIRouter, FastAPI, Query, Request
+from pydantic import Field
+from starlette.responses import Response
+
+from schemas import commands as asks
+from schemas.ids import Id
+from schemas.moments import micros
+from services.attribution import PEOPLE, STAGES, views
+from services.attribution.codes import promo_code_fault
+from services.attribution.publishing import CLOCK_DIFFERENCE
+from services.attribution.redirect import WriteClick, redirect_routes
+from services.attribution.state import Person, Version
+from services.runtime.http import (
+    AsOf,
+    Body,
+    Caller,
+    Moment,
+    Page,
+    Problem,
+    Resources,
+    Text,
+    TheCaller,
+    TheCommands,
+    ThePaging,
+    TheResources,
+    invalid,
+    not_found,
+    own_partner,
+    page,
+    require,
+    service_app,
+)
+from services.runtime.http.command_log import CommandLog
+from services.runtime.settings import Settings
+
+router = APIRouter()
+
+MAX_ACCOUNTS = 1000
+_DATE = re.compile(r"\d{4}-\d\d-\d\d")
+
+
+class PartnerBody(Body):
+    """Make somebody a partner. `activated_at`: a past time, for imports."""
+
+    partner_id: Id
+    program_id: Id
+    accepted_terms: Annotated[bool, Field(strict=True)]
+    name: Text | None = None
+    email: Text | None = None
+    phone: Text | None = None
+    activated_at: Moment | None = None
+
+
+class LinkBody(Body):
+    program_id: Id
+    destination: Text | None = None
+
+
+class PromoCodeBody(Body):
+    program_id: Id
+    code: Text | None = None
+
+
+class AccountOrderBody(Body):
+    """`effective_at`: a past time is for imports by the platform."""
+
+    program_id: Id
+    account_ids: Annotated[tuple[Id, ...], Field(max_length=MAX_ACCOUNTS)]
+    effective_at: Moment | None = None
+
+
+@router.post("/partners", status_code=201, response_model=views.PartnerShown, summary="Activate a partner")
+async def activate(request: Request, body: PartnerBody, who: TheCaller, commands: TheCommands) -> Response:
+    require(who, "platform", "admin")
+    return await commands.run(request, who, STAGES, asks.ActivatePartner, body)
+
+
+@router.get("/partners/{partner_id}", response_model=views.PartnerPage, summary="A partner's programs, links and codes")
+async def partner(partner_id: Id, who: TheCaller, has: TheResources) -> views.PartnerPage:
+    return views.partner_page(partner_id, await _partner(has, who, partner_id))
+
+
+@router.post(
+    "/partners/{partner_id}/links", status_code=201, response_model=views.LinkShown, summary="Create a referral link"
+)
+async def create_link(
+    request: Request, partner_id: Id, body: LinkBody, who: TheCaller, commands: TheCommands, has: TheResources
+) -> Response:
+    require(who, "partner")
+    own_partner(who, partner_id)
+    public_url = has.settings.public_url or f"http://{has.settings.host}:{has.settings.port}"
+    return await commands.run(request, who, STAGES, asks.CreateLink, body, partner_id=partner_id, public_url=public_url)
+
+
+@router.post(
+    "/partners/{partner_id}/promo-codes",
+    status_code=201,
+    response_model=views.PromoCodeShown,
+    summary="Create a promo code",
+)
+async def create_promo_code(
+    request: Request, partner_id: Id, body: PromoCodeBody, who: TheCaller, commands: TheCommands
+) -> Response:
+    require(who, "partner")
+    own_partner(who, partner_id)
+    if body.code is not None and (fault := promo_code_fault(body.code)):
+        raise invalid("code", fault)
+    return await commands.run(request, who, STAGES, asks.CreatePromoCode, body, partner_id=partner_id)
+
+
+@router.get("/partners/{partner_id}/referrals", summary="A partner's referrals, newest first")
+async def referrals(
+    partner_id: Id,
+    who: TheCaller,
+    has: TheResources,
+    paging: ThePaging,
+    as_of: AsOf = None,
+    program_id: Id | None = None,
+) -> Page[views.ReferralShown]:
+    await _partner(has, who, partner_id)
+    at = micros(has.settings.now()) if as_of is None else as_of
+    rows = await has.reader.rows(PEOPLE, partner_id)
+    found = page(
+        views.referrals_before(rows, at, program_id),
+        lambda referral: (referral.attributed_at, referral.customer_id),
+        paging,
+        lambda referral: referral,
+    )
+    customers = await has.reader.states(PEOPLE, [referral.customer_id for referral in found.items])
+    shown = [
+        views.referral_shown(referral, customer, has.programs, at)
+        for referral, customer in zip(found.items, customers, strict=True)
+    ]
+    return Page(items=shown, next_cursor=found.next_cursor)
+
+
+@router.get("/partners/{partner_id}/statistics", summary="A partner's clicks and signups per UTC day")
+async def statistics(
+    partner_id: Id,
+    who: TheCaller,
+    has: TheResources,
+    since: Annotated[str | None, Query(alias="from", description="first UTC day, like 2026-02-01")] = None,
+    until: Annotated[str | None, Query(alias="to", description="first UTC day no longer counted")] = None,
+    program_id: Id | None = None,
+) -> views.Statistics:
+    _require_date("from", since)
+    _require_date("to", until)
+    if since is not None and until is not None and since > until:
+        raise invalid("to", "The period ends before it begins.")
+    await _partner(has, who, partner_id)
+    return views.statistics(await has.reader.rows(PEOPLE, partner_id), since, until, program_id)
+
+
+@router.put(
+    "/partners/{partner_id}/account-order",
+    response_model=views.AccountOrderShown,
+    summary="The order in which a partner's accounts take discounts",
+)
+async def order_accounts(
+    request: Request,
+    partner_id: Id,
+    body: AccountOrderBody,
+    who: TheCaller,
+    commands: TheCommands,
+    has: TheResources,
+) -> Response:
+    own_partner(who, partner_id)
+    past = body.effective_at is not None and body.effective_at < micros(has.settings.now()) - CLOCK_DIFFERENCE
+    if past and who.role == "partner":
+        raise Problem(403, "forbidden", "An order that was in force already is for the platform to import.")
+    return await commands.run(request, who, STAGES, asks.OrderAccounts, body, partner_id=partner_id)
+
+
+@router.get(
+    "/customers/{customer_id}/decision",
+    response_model_exclude_none=True,
+    summary="Why a signup was answered as it was",
+)
+async def decision(customer_id: Id, who: TheCaller, has: TheResources) -> views.DecisionShown:
+    require(who, "platform", "admin")
+    customer = await has.reader.state(PEOPLE, customer_id)
+    if customer.decision is None:
+        raise not_found()
+    return views.decision_shown(customer_id, customer.decision)
+
+
+@router.get("/programs", summary="Every program's latest document")
+async def programs(who: TheCaller, has: TheResources, paging: ThePaging) -> Page[dict[str, Any]]:
+    require(who, "admin")
+    program_ids = list(has.programs)
+    states = await has.reader.states(PEOPLE, program_ids)
+    published = [(program_id, state.versions) for program_id, state in zip(program_ids, states, strict=True)]
+    return page(
+        [(program_id, versions) for program_id, versions in published if versions],
+        lambda each: (each[1][0].effective_at, each[0]),
+        paging,
+        lambda each: _document(each[1][-1]),
+    )
+
+
+@router.get("/programs/{program_id}", summary="A program's document, the latest version or a given one")
+async def program(
+    program_id: Id,
+    who: TheCaller,
+    has: TheResources,
+    version: Annotated[int | None, Query(ge=1, description="Without it, the latest version.")] = None,
+) -> dict[str, Any]:
+    require(who, "admin")
+    versions = (await has.reader.state(PEOPLE, program_id)).versions
+    found = next((each for each in reversed(versions) if version in (None, each.version)), None)
+    if found is None:
+        raise not_found()
+    return _document(found)
+
+
+@router.put("/programs/{program_id}", summary="Publish a program's next version")
+async def publish(
+    request: Request, program_id: Id, body: dict[str, Any], who: TheCaller, commands: TheCommands
+) -> Response:
+    require(who, "admin")
+    return await commands.run(request, who, STAGES, asks.PublishProgram, partner_id=program_id, document=body)
+
+
+async def _partner(has: Resources, who: Caller, partner_id: str) -> Person:
+    """The partner as a person. Errors: 404 for a foreign one, and where the platform or an admin asks for nobody."""
+    own_partner(who, partner_id)
+    person = await has.reader.state(PEOPLE, partner_id)
+    if who.role != "partner" and not person.activations:
+        raise not_found()
+    return person
+
+
+def _document(version: Version) -> dict[str, Any]:
+    document: dict[str, Any] = orjson.loads(version.document)
+    return document
+
+
+def _require_date(field: str, text: str | None) -> None:
+    if text is None:
+        return
+    try:
+        if not _DATE.fullmatch(text):
+            raise ValueError(text)
+        date.fromisoformat(text)
+    except ValueError:
+        raise invalid(field, "Write a day, like 2026-02-28.") from None
+
+
+def create_app(
+    settings: Settings, resources: Resources | None = None, write_click: WriteClick | None = None
+) -> FastAPI:
+    """The service's app. `write_click`: instead of Kafka, for tests."""
+    clicks = CommandLog(settings)
+    everything = APIRouter()
+    everything.include_router(redirect_routes(settings, write_click or clicks.write))
+    everything.include_router(router)
+    app = service_app("attribution", settings, everything, STAGES, resources)
+    if write_click is None:
+        app.router.lifespan_context = _with_log(app.router.lifespan_context, clicks)
+    return app
+
+
+def _with_log(opened: Callable[[FastAPI], Any], clicks: CommandLog) -> Callable[[FastAPI], Any]:
+    """The app's lifespan, with a producer for clicks that is open as long."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with opened(app):
+            await clicks.start()
+            try:
+                yield
+            finally:
+                await clicks.stop()
+
+    return lifespan

@@ -1,0 +1,196 @@
+"""What the pages show, made of what is remembered. Pure: the shell says what time it is."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from schemas.events import DeclineReason, Method
+from schemas.ids import Id
+from schemas.moments import Instant
+from schemas.programs import Programs
+from schemas.programs.terms import MonthlyDiscount
+from services.attribution import contacts
+from services.attribution.rules import utc_date
+from services.attribution.state import ClickDay, Decision, Person, PersonRow, Profile, Referral
+
+
+class Shown(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class PartnerShown(Shown):
+    """A partner of a program."""
+
+    partner_id: Id
+    program_id: Id
+    activated_at: Instant
+
+
+class LinkShown(Shown):
+    program_id: Id
+    code: str
+    url: str
+    destination: str
+
+
+class PromoCodeShown(Shown):
+    program_id: Id
+    code: str
+
+
+class MembershipShown(Shown):
+    program_id: Id
+    activated_at: Instant
+
+
+class PartnerPage(Shown):
+    """What a partner takes part in, and with which links and promo codes."""
+
+    partner_id: Id
+    programs: list[MembershipShown]
+    links: list[LinkShown]
+    promo_codes: list[PromoCodeShown]
+
+
+class ReferralShown(Shown):
+    """`accounts`: how many the customer has created. `status`: `active` while a payment would still earn."""
+
+    customer_id: Id
+    signed_up_at: Instant
+    name: str | None
+    email: str | None
+    phone: str | None
+    accounts: int
+    status: str = Field(description="active or inactive")
+    program_id: Id
+
+
+class DayShown(Shown):
+    date: str = Field(description="a UTC day", examples=["2026-02-28"])
+    clicks: int
+    signups: int
+
+
+class Statistics(Shown):
+    """Recorded clicks and attributed signups; `series` has the days with some, oldest first."""
+
+    clicks: int
+    signups: int
+    series: list[DayShown]
+
+
+class AccountOrderShown(Shown):
+    partner_id: Id
+    program_id: Id
+    account_ids: list[Id]
+    effective_at: Instant
+
+
+class DecisionShown(Shown):
+    """Why a signup was answered as it was. `reasons`: all that hold, `reason` the first of them."""
+
+    outcome: str = Field(description="attributed or declined")
+    reason: DeclineReason | None = None
+    reasons: list[DeclineReason] | None = None
+    customer_id: Id
+    program_id: Id | None = None
+    program_version: int | None = None
+    partner_id: Id | None = None
+    method: Method | None = None
+    rule: str
+    inputs: dict[str, Any]
+    arithmetic: list[str]
+
+
+def decision_shown(customer_id: str, decision: Decision) -> DecisionShown:
+    return DecisionShown(
+        outcome=decision.outcome,
+        reason=decision.reason,
+        reasons=list(decision.reasons) or ([decision.reason] if decision.reason else None),
+        customer_id=customer_id,
+        program_id=decision.program_id,
+        program_version=decision.program_version,
+        partner_id=decision.partner_id,
+        method=decision.method,
+        rule=decision.rule,
+        inputs=decision.inputs,
+        arithmetic=list(decision.arithmetic),
+    )
+
+
+def partner_page(partner_id: str, person: Person) -> PartnerPage:
+    return PartnerPage(
+        partner_id=partner_id,
+        programs=[
+            MembershipShown(program_id=program_id, activated_at=activation.activated_at)
+            for program_id, activation in sorted(person.activations.items())
+        ],
+        links=[
+            LinkShown(program_id=link.program_id, code=link.code, url=link.url, destination=link.destination)
+            for link in person.links
+        ],
+        promo_codes=[PromoCodeShown(program_id=each.program_id, code=each.code) for each in person.promo_codes],
+    )
+
+
+def referrals_before(rows: Mapping[str, PersonRow], as_of: int, program_id: str | None = None) -> list[Referral]:
+    """A partner's referrals that were bound strictly before `as_of`."""
+    return [
+        row
+        for row in rows.values()
+        if isinstance(row, Referral) and row.listed and row.attributed_at < as_of
+        if program_id in (None, row.program_id)
+    ]
+
+
+def referral_shown(referral: Referral, customer: Person, programs: Programs, as_of: int) -> ReferralShown:
+    """One line of the page Referrals. What the profile does not say, the signup does."""
+    profile, signup = customer.profile or Profile(), customer.signup
+    name, email, phone = (signup.name, signup.email, signup.phone) if signup else (None, None, None)
+    accounts = customer.accounts.values()
+    return ReferralShown(
+        customer_id=referral.customer_id,
+        signed_up_at=referral.signed_up_at,
+        name=profile.name or name,
+        email=contacts.shown(profile.email or email),
+        phone=contacts.shown(profile.phone or phone),
+        accounts=sum(account.created_at is not None and account.created_at < as_of for account in accounts),
+        status="active" if _is_active(referral, programs, as_of) else "inactive",
+        program_id=referral.program_id,
+    )
+
+
+def _is_active(referral: Referral, programs: Programs, as_of: int) -> bool:
+    """Whether a payment would earn. Before commission has said so: yes, but where being active must be earned first."""
+    if referral.earning is None:
+        program = programs.at(referral.program_id, referral.attributed_at)
+        return program is None or program.term(MonthlyDiscount) is None
+    return any(since <= as_of and (until is None or as_of < until) for since, until in referral.earning)
+
+
+def statistics(
+    rows: Mapping[str, PersonRow], since: str | None, until: str | None, program_id: str | None = None
+) -> Statistics:
+    """Clicks and signups of the UTC days in `[since, until)`, dates like 2026-02-28."""
+    clicks, signups = dict[str, int](), dict[str, int]()
+    for row in rows.values():
+        if program_id not in (None, row.program_id):
+            continue
+        match row:
+            case ClickDay(date=date):
+                clicks[date] = clicks.get(date, 0) + row.clicks
+            case Referral(listed=True):
+                date = utc_date(row.signed_up_at)
+                signups[date] = signups.get(date, 0) + 1
+            case Referral():
+                pass
+    dates = [
+        date
+        for date in sorted({*clicks, *signups})
+        if (since is None or since <= date) and (until is None or date < until)
+    ]
+    series = [DayShown(date=date, clicks=clicks.get(date, 0), signups=signups.get(date, 0)) for date in dates]
+    return Statistics(
+        clicks=sum(day.clicks for day in series), signups=sum(day.signups for day in series), series=series
+    )

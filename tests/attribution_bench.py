@@ -1,0 +1,102 @@
+"""Attribution in memory: its three stages, fed one event after the other, and a Reader over what they remember.
+
+What a stage says on a topic that attribution itself reads comes back to it, as over Kafka; everything is in `said`.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from schemas.commands import Answered, Command
+from schemas.events import Event, Payload, ProgramPublished, event_json, parse_event
+from schemas.programs import Programs
+from schemas.topics import TOPIC_OF
+from services.attribution import stages
+from services.runtime.stage import Context, DeadLetter, Missing, Record, Rows
+from tests.http_fakes import FakeReader, settings
+
+
+@dataclass
+class Bench:
+    programs: Programs = field(default_factory=Programs)
+    reader: FakeReader = field(default_factory=FakeReader)
+    said: list[Payload] = field(default_factory=list)
+    dead_letters: list[DeadLetter] = field(default_factory=list)
+    peeked: int = 0
+
+    def __post_init__(self) -> None:
+        self.stages = {stage.name: stage for stage in stages(settings())}
+
+    def fold(self, *events: Event) -> list[Payload]:
+        """Fold events and all that follows from them. Answers what was said on the way."""
+        before = len(self.said)
+        waiting = list(events)
+        while waiting:
+            event = parse_event(event_json(waiting.pop(0)))
+            for stage in self.stages.values():
+                if TOPIC_OF[type(event.data)] in stage.reads:
+                    waiting += self._fold_at(stage.name, event)
+        return self.said[before:]
+
+    async def write(self, event: Event, key: str) -> None:
+        """What an API writes to Kafka."""
+        assert TOPIC_OF[type(event.data)].key(event.data) == key
+        self.fold(event)
+
+    def ask(self, command: Command, at: int) -> Answered:
+        """The decision on a command."""
+        self.fold(Event(command.command_id, "/attribution", at, command))
+        return self.reader.answers[command.command_id]
+
+    def state(self, stage: str, key: str) -> Any:
+        return self.reader.by_key.get((stage, key))
+
+    def _fold_at(self, name: str, event: Event) -> list[Event]:
+        stage, key = self.stages[name], TOPIC_OF[type(event.data)].key(event.data)
+        if getattr(event.data, "command_id", None) in self.reader.answers:
+            return []
+        stored = self.reader.rows_by_key.setdefault((name, key), {})
+        rows: Rows[Any] = Rows({row_id: stored.get(row_id) for row_id in stage.row_ids(event)})
+        record = Record(TOPIC_OF[type(event.data)].name, 0, 0, key.encode(), event_json(event))
+        peeked: dict[tuple[str, str], Any] = {}
+
+        def peek(other_stage: str, other: str) -> Any:
+            if (other_stage, other) not in peeked:
+                raise Missing("peek", other_stage, other)
+            return peeked[other_stage, other]
+
+        while True:
+            context: Context[Any] = Context(key, self.programs, rows, record, peek)
+            try:
+                change = stage.step(context, self.reader.by_key.get((name, key), stage.empty), event)
+                break
+            except Missing as missing:
+                _, other_stage, other = missing.what
+                peeked[other_stage, other] = self.state(other_stage, other)
+                self.peeked += 1
+        if change.state is not None:
+            self.reader.by_key[name, key] = _stored(change.state, type(stage.empty))
+        stored.update({row_id: _stored(row, stage.row) for row_id, row in change.rows.items()})
+        self.dead_letters += change.dead_letters
+        for answer in change.answers:
+            to = answer.to
+            self.reader.answers[to.command_id] = Answered(
+                command_id=to.command_id,
+                body_hash=to.body_hash,
+                caller=to.caller,
+                status=answer.status,
+                body=answer.body,
+            )
+        return [self._say(emit.id, emit.time, emit.data) for emit in change.emits]
+
+    def _say(self, event_id: str, at: int, data: Payload) -> Event:
+        self.said.append(data)
+        if isinstance(data, ProgramPublished):
+            self.programs.publish(data)
+        return Event(event_id, "/attribution", at, data)
+
+
+def _stored(value: Any, kind: Any) -> Any:
+    """As it comes back from Redis."""
+    return msgspec.msgpack.decode(msgspec.msgpack.encode(value), type=kind)
