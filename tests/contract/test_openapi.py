@@ -20,6 +20,7 @@ CALLS = {
         "GET /commission/payments/{}/decision",
         "GET /commission/decisions",
     },
+    "rewards": {"GET /rewards/partners/{}/wallet"},
 }
 """What the contract names, by service; other calls may be added freely."""
 

@@ -1,0 +1,44 @@
+"""What rewards' API shows of a wallet."""
+
+from collections.abc import Iterator
+
+import pytest
+from fastapi.testclient import TestClient
+
+from schemas.moments import DAY, format_instant, parse_instant
+from services.rewards.api import create_app
+from services.rewards.rules import WALLETS
+from services.rewards.state import Bonus, Wallet
+from tests.http_fakes import FakeReader, bearer, resources_over, settings
+
+GRANTED = parse_instant("2025-05-01T00:00:00Z")
+EXPIRES = GRANTED + 60 * DAY
+
+
+@pytest.fixture
+def client() -> Iterator[TestClient]:
+    reader = FakeReader()
+    bonus = Bonus("bon_1", "message-help", "EUR", GRANTED, 50_000, 50_000, EXPIRES)
+    reader.by_key[(WALLETS.name, "p-1")] = Wallet(("message-help",), (bonus,))
+    with TestClient(create_app(settings(), resources_over(reader))) as client:
+        yield client
+
+
+@pytest.mark.parametrize(
+    ("at", "there"), [(GRANTED, False), (GRANTED + 1, True), (EXPIRES - 1, True), (EXPIRES, False)]
+)
+def test_wallet_holds_a_bonus_from_its_grant_until_it_expires(client: TestClient, at: int, there: bool) -> None:
+    answer = client.get("/rewards/partners/p-1/wallet", params={"as_of": format_instant(at)}, headers=bearer())
+    shown = {
+        "bonus_id": "bon_1",
+        "program_id": "message-help",
+        "remaining": {"minor": 50_000, "currency": "EUR"},
+        "expires_at": format_instant(EXPIRES),
+    }
+    assert answer.json() == {"credits": [], "bonuses": [shown] if there else []}
+
+
+def test_wallet_of_a_partner_without_anything_is_empty_and_a_foreign_one_absent(client: TestClient) -> None:
+    empty = client.get("/rewards/partners/p-2/wallet", headers=bearer(sub="p-2"))
+    assert (empty.status_code, empty.json()) == (200, {"credits": [], "bonuses": []})
+    assert client.get("/rewards/partners/p-2/wallet", headers=bearer()).status_code == 404
