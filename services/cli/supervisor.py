@@ -65,6 +65,7 @@ class Supervisor:
             if not self._infra_only:
                 self._start_services()
                 self._await_services()
+                self._await_programs()
             self._ready = True
             on_ready(self._write())
             while not self._stopping.wait(POLL_SECONDS):
@@ -76,7 +77,7 @@ class Supervisor:
             stack.stop()
 
     def _prepare(self) -> None:
-        """Topics and shipped programs: both may have been there before."""
+        """Topics, and the wish for the shipped programs: both may have been there before."""
         from services.attribution.setup import publish_shipped
         from services.runtime.topics_admin import ensure_topics
 
@@ -146,6 +147,15 @@ class Supervisor:
                 raise StackRefused(
                     f"{unit.service} {unit.role} {why}; the end of {unit.child.log}:\n{unit.child.log_tail()}"
                 )
+
+    def _await_programs(self) -> None:
+        """A ready stack knows the shipped programs: the first link or payment may come at once."""
+        from services.attribution.setup import ProgramsNotPublished, until_published
+
+        try:
+            asyncio.run(until_published(self._settings))
+        except ProgramsNotPublished as refused:
+            raise StackRefused(f"{refused}; see {self._dir / 'logs' / 'attribution.log'}") from refused
 
     def _not_ready(self) -> list[Unit]:
         workers = [

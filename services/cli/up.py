@@ -108,4 +108,4 @@ def print_state(state: RunState, settings: Settings) -> None:
     )
     print("\nDevelopment tokens (more: refstream token --role partner --sub ID)")
     for role in (Role.admin, Role.platform):
-        print(f"  {role.value:<9} {signed(signing, role, role.value)}")
+        print(f"  {role.value:<9} {signed(signing, role, role.value)}", flush=True)

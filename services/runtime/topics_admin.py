@@ -15,7 +15,6 @@ from aiokafka.errors import KafkaTimeoutError, for_code
 from schemas.topics import TOPICS, Topic
 from services.runtime.settings import Settings
 
-SERVICES = ("attribution", "commission", "rewards", "payouts")
 USUAL_REPLICATION = 3
 A_DAY_MS = "86400000"
 TOPIC_ALREADY_EXISTS = 36
@@ -36,10 +35,8 @@ class Wanted:
 
 
 def wanted(partitions: int) -> tuple[Wanted, ...]:
-    """Every topic of the contract, and the one per service by which Faust's workers find their leader."""
-    contract = (Wanted(topic.name, partitions, _configs(topic)) for topic in TOPICS)
-    leaders = (Wanted(f"{service}-__assignor-__leader", 1, {}) for service in SERVICES)
-    return (*contract, *leaders)
+    """Every topic of the contract. Faust needs none of its own: its leader election is switched off."""
+    return tuple(Wanted(topic.name, partitions, _configs(topic)) for topic in TOPICS)
 
 
 def _configs(topic: Topic) -> dict[str, str]:
@@ -87,13 +84,14 @@ async def _check(topics: list[Wanted], existing: dict[str, int], admin: AIOKafka
         return
     configs = await _configs_of([topic.name for topic in topics], admin)
     wrong = []
-    for topic in topics:
-        if existing[topic.name] != topic.partitions:
+    for count in sorted({existing[topic.name] for topic in topics}):
+        names = [topic.name for topic in topics if existing[topic.name] == count != topic.partitions]
+        if names:
             wrong.append(
-                f"{topic.name} has {existing[topic.name]} partitions, not {topic.partitions}: the owner of each key "
-                f"depends on it. Set REFSTREAM_PARTITIONS={existing[topic.name]}; more partitions are a new cluster "
-                "and a replay"
+                f"{', '.join(names)}: {count} partitions, not {topics[0].partitions}; the owner of each key depends on "
+                f"it. Set REFSTREAM_PARTITIONS={count}; more partitions are a new cluster and a replay"
             )
+    for topic in topics:
         for name, value in topic.configs.items():
             found = configs[topic.name].get(name)
             if found is not None and found != value:

@@ -19,6 +19,7 @@ from services.local.stack import LocalStack
 from services.runtime.settings import Settings
 from services.runtime.topics_admin import TopicsRefused, ensure_topics, wanted
 from tests.conftest import Stack
+from tests.processes import gone
 
 pytestmark = pytest.mark.infra
 
@@ -50,14 +51,6 @@ def _settings(stack: LocalStack) -> Settings:
     return Settings(kafka=stack.kafka, redis=stack.redis)
 
 
-def _gone(pid: int) -> bool:
-    """No such process, or one that has ended and is not reaped yet."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
-    except OSError:
-        return True
-
-
 def test_what_was_written_is_there_after_stop_and_start(tmp_path: Path) -> None:
     with LocalStack(tmp_path) as stack:
         asyncio.run(ensure_topics(_settings(stack)))
@@ -80,12 +73,12 @@ def test_servers_end_with_a_parent_that_was_killed(tmp_path: Path) -> None:
         assert parent.stdout is not None
         pids = [int(pid) for pid in parent.stdout.readline().split()]
         assert len(pids) == 2
-        assert not any(map(_gone, pids))
+        assert not any(map(gone, pids))
         os.kill(parent.pid, signal.SIGKILL)
     deadline = time.monotonic() + 10
-    while not all(map(_gone, pids)) and time.monotonic() < deadline:
+    while not all(map(gone, pids)) and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert all(map(_gone, pids))
+    assert all(map(gone, pids))
 
 
 async def test_topics_are_created_once_and_a_changed_partition_count_is_refused(stack: Stack) -> None:

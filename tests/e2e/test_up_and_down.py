@@ -13,6 +13,8 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.processes import gone
+
 pytestmark = [pytest.mark.infra, pytest.mark.kill]
 
 Refstream = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -65,5 +67,5 @@ def test_a_stack_comes_up_whole_mends_itself_and_goes_without_a_trace(refstream:
     assert {name for name in after if after[name] != before[name]} == {("commission", "worker")}
 
     assert refstream("down").returncode == 0
-    assert not any(Path(f"/proc/{pid}").exists() for pid in after.values())
+    assert all(map(gone, after.values()))
     assert refstream("status").returncode == 1

@@ -47,7 +47,7 @@ def test_kafka_is_the_version_of_the_local_stack() -> None:
 
 def test_the_edge_sends_each_prefix_to_its_service_and_hides_the_inside() -> None:
     caddyfile = (ROOT / "deploy/edge/Caddyfile").read_text()
-    assert dict(re.findall(r"handle /(\w+)/\* \{\s+import service (\S+)", caddyfile)) == {
+    assert dict(re.findall(r"handle /(\w+)/\* \{\s+reverse_proxy \{\s+dynamic a (\S+) 8080", caddyfile)) == {
         service.value: f"{service.value}-api" for service in Service
     }
     assert "healthz|readyz|metrics" in caddyfile
