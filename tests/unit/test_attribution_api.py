@@ -1,6 +1,7 @@
 """Attribution over HTTP, above its stages in memory."""
 
 from collections.abc import Iterator
+from copy import deepcopy
 from http.cookies import Morsel, SimpleCookie
 from itertools import count
 from typing import Any
@@ -52,8 +53,8 @@ class Api:
         await self.bench.write(event, key)
 
 
-@pytest.fixture
-def api() -> Iterator[Api]:
+@pytest.fixture(scope="module")
+def prepared() -> Iterator[Api]:
     """Anna is a partner of keycrm and message-help, bert of jupsoft."""
     bench = Bench()
     own = settings(public_url="https://go.example.com")
@@ -73,6 +74,18 @@ def api() -> Iterator[Api]:
             body = {"partner_id": partner_id, "program_id": program_id, "accepted_terms": True, "activated_at": JOINED}
             assert api.call("POST", "/partners", "platform", json=body).status_code == 201
         yield api
+
+
+@pytest.fixture
+def api(prepared: Api) -> Iterator[Api]:
+    """The app as it was prepared, whatever a test does to it."""
+    reader, programs, client = prepared.bench.reader, prepared.bench.programs, prepared.client
+    before = deepcopy(vars(reader)), deepcopy(vars(programs))
+    yield prepared
+    vars(reader).update(before[0])
+    vars(programs).update(before[1])
+    client.cookies.clear()
+    prepared.kafka_is_away = False
 
 
 def link_of(api: Api, partner_id: str = "anna", program_id: str = "keycrm", **other: Any) -> str:
