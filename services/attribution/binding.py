@@ -113,7 +113,7 @@ def decide(who: Newcomer, evidence: Evidence, owner_of: OwnerOf, partner_of: Par
     def judge(candidate: Candidate) -> Judged:
         return _judged(who, candidate, partner_of(candidate.partner_id), _program_at(programs, candidate, who))
 
-    if promo in others and promo:
+    if promo is not None and promo in others:
         judged = [judge(promo)]
     elif others:
         judged = [each for group in _by_program(others) for each in _considered(group, who, programs, judge)]
@@ -122,9 +122,10 @@ def decide(who: Newcomer, evidence: Evidence, owner_of: OwnerOf, partner_of: Par
     inputs = _inputs(who, evidence, timely, known, judged)
     accepted = [each for each in judged if each.accepted]
     if accepted:
-        return _attributed(min(accepted, key=lambda each: each.candidate.order), inputs)
+        return _decision("attributed", min(accepted, key=lambda each: each.candidate.order), inputs)
     if judged:
-        return _declined(min(judged, key=lambda each: (REASONS.index(each.reasons[0]), each.candidate.order)), inputs)
+        first = min(judged, key=lambda each: (REASONS.index(each.reasons[0]), each.candidate.order))
+        return _decision("declined", first, inputs)
     return Decision("declined", rule="evidence", reason=_nothing_left(evidence, bool(timely)), inputs=inputs)
 
 
@@ -215,15 +216,7 @@ def _rule(judged: Judged) -> str:
     return f"{terms.model}_within_{terms.window_days}_days" if terms.window_days else terms.model
 
 
-def _attributed(judged: Judged, inputs: dict[str, Any]) -> Decision:
-    return _of(judged, "attributed", inputs)
-
-
-def _declined(judged: Judged, inputs: dict[str, Any]) -> Decision:
-    return _of(judged, "declined", inputs)
-
-
-def _of(judged: Judged, outcome: Literal["attributed", "declined"], inputs: dict[str, Any]) -> Decision:
+def _decision(outcome: Literal["attributed", "declined"], judged: Judged, inputs: dict[str, Any]) -> Decision:
     candidate = judged.candidate
     return Decision(
         outcome,
