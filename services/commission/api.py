@@ -57,9 +57,10 @@ async def tier(
     own_partner(who, partner_id)
     state = await has.reader.state(PARTNERS, partner_id)
     if program_id is None:
-        if len(state.ladders) != 1:
+        programs = {*state.programs, *state.ladders}
+        if len(programs) != 1:
             raise Problem(422, "program_required", "Name the program: program_id.")
-        (program_id,) = state.ladders
+        (program_id,) = programs
     program = has.programs.at(program_id, as_of if as_of is not None else micros(has.settings.now()))
     if program is None:
         raise not_found()

@@ -12,11 +12,12 @@ from decimal import Decimal
 
 from msgspec.structs import replace
 
-from schemas.events import Event, TierReached
+from schemas.events import Event, PartnerActivated, TierReached
 from schemas.ids import derived_id
 from schemas.internal import SaleStated
 from schemas.programs import Programs
 from schemas.programs.terms import Share, Tier
+from schemas.topics import PARTNERS as PARTNERS_TOPIC
 from schemas.topics import SALES
 from services.commission.saying import say
 from services.commission.state import Client, Ladder, Partner, Place, Row, Said, Sale, TakenBackPart
@@ -36,14 +37,23 @@ def client_row(program_id: str, customer_id: str) -> str:
 def row_ids(event: Event) -> tuple[str, ...]:
     """The two rows that a statement reads."""
     data = event.data
-    assert isinstance(data, SaleStated)
+    if not isinstance(data, SaleStated):
+        return ()
     return (sale_row(data.payment_id), client_row(data.program_id, data.customer_id))
 
 
 def step(context: Context[Row], state: Partner, event: Event) -> Step:
     """Take in how one payment stands, and say what follows for it and, seldom, for others."""
-    stated = event.data
-    assert isinstance(stated, SaleStated)
+    match event.data:
+        case SaleStated() as stated:
+            return _stand(context, state, stated)
+        case PartnerActivated(program_id=program_id) if program_id not in state.programs:
+            return Change(replace(state, programs=(*state.programs, program_id)))
+        case _:
+            return Change()  # links and codes are attribution's
+
+
+def _stand(context: Context[Row], state: Partner, stated: SaleStated) -> Step:
     before = context.rows.get(sale_row(stated.payment_id))
     client = context.rows.get(client_row(stated.program_id, stated.customer_id))
     assert before is None or isinstance(before, Sale)
@@ -211,7 +221,7 @@ def _tell_tiers(
 
 PARTNERS: Stage[Partner, Row] = Stage(
     name="commission.partners",
-    reads=(SALES,),
+    reads=(SALES, PARTNERS_TOPIC),
     empty=Partner(),
     step=step,
     row=Row,

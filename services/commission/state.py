@@ -187,7 +187,10 @@ class Ladder(Struct, frozen=True, array_like=True):
 
 
 class Partner(Struct, frozen=True, array_like=True):
+    """`programs`: those that the partner is active in; `ladders`: by program, where there were sales."""
+
     ladders: dict[str, Ladder] = {}
+    programs: tuple[str, ...] = ()
 
 
 Row = Sale | Client

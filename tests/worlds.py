@@ -1,0 +1,63 @@
+"""The system in memory with the shipped programs published, and what it shows."""
+
+import asyncio
+from typing import Any
+
+import orjson
+
+from schemas.events import Event, ProgramPublished, event_json
+from schemas.moments import micros
+from schemas.programs import shipped
+from schemas.programs.terms import Program
+from services import attribution, commission, payouts, rewards
+from services.payouts import ledger
+from services.runtime.settings import Settings
+from services.runtime.simulate import MemoryReader, World
+from services.runtime.stage import Stage
+
+SECRETS = {"1": "an old secret that nobody outside of the tests ever sees"}
+
+
+def settings() -> Settings:
+    return Settings.model_validate({"auth_secret": "x" * 40, "click_secrets": SECRETS})
+
+
+def all_stages() -> tuple[Stage[Any, Any], ...]:
+    return tuple(s for service in (attribution, commission, payouts, rewards) for s in service.stages(settings()))
+
+
+def world(seed: int = 0, *, partitions: int = 2, crashes: float = 0.0, programs: tuple[Program, ...] = ()) -> World:
+    """A world where the shipped programs (and further ones) are in force."""
+    made = World(all_stages(), partitions=partitions, seed=seed, crashes=crashes)
+    for program in (*shipped(), *programs):
+        document = ProgramPublished(
+            program_id=program.program_id, version=1, effective_at=0, document=program.as_document()
+        )
+        made.publish(Event(f"{program.program_id}:1", "/attribution", 0, document))
+    return made.run()
+
+
+def told(made: World, *topics: str) -> list[dict[str, Any]]:
+    """Everything on the topics that the platform reads, as JSON."""
+    names = topics or ("partners", "referrals", "commissions", "rewards", "payouts", "programs")
+    return [orjson.loads(event_json(event)) for name in names for event in made.events(name)]
+
+
+def balance(
+    made: World, partner_id: str, program_id: str, currency: str = "USD", at: int | None = None
+) -> dict[str, int] | None:
+    """A partner's balance in minor units, by the ledger's full sum; None where nothing happened."""
+    rows = asyncio.run(MemoryReader(made).rows(payouts.LEDGER, partner_id))
+    until = micros(settings().now()) if at is None else at
+    book = ledger.balance(rows.values(), until, at).get((program_id, currency))
+    if book is None:
+        return None
+    fields = ("accrued", "reversed", "processing", "paid", "topped_up", "deposits", "spent")
+    return {name: getattr(book.sums, name) for name in fields} | {"pending": book.pending, "available": book.available}
+
+
+def quick_balance(made: World, partner_id: str, at: int) -> dict[tuple[str, str], tuple[int, int, int]]:
+    """The balances that the running totals give: (accrued, reversed, available) per program and currency."""
+    person = asyncio.run(MemoryReader(made).state(payouts.LEDGER, partner_id))
+    figures = ledger.totals(person, at) or {}
+    return {book: (of.sums.accrued, of.sums.reversed, of.available) for book, of in figures.items()}
