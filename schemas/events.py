@@ -16,6 +16,7 @@ from schemas.moments import WIRE, Instant, NoOffset, format_instant, parse_insta
 from schemas.money import Charge, ExactDecimal, Money, Rate
 
 Interval = Literal["month", "year"]
+MAX_QUANTITY_GB = 10**9  # times any provider's rate, still an integer that every JSON reader holds exactly
 
 
 class Payload(BaseModel):
@@ -136,7 +137,7 @@ class PaymentSucceeded(_Charged):
     product_id: Id | None = None
     product_family: str | None = None
     provider: str | None = None
-    quantity_gb: Annotated[ExactDecimal, Field(ge=0)] | None = None
+    quantity_gb: Annotated[ExactDecimal, Field(ge=0, le=MAX_QUANTITY_GB)] | None = None
     interval: Interval | None = None
     trial: Annotated[bool, Field(strict=True)] = False
 

@@ -89,7 +89,7 @@ class RetentionMoved(Payload):
     partner_id: Id
     program_id: Id
     customer_id: Id
-    detail: dict[str, Any] = {}
+    detail: dict[str, Any] = Field(default_factory=dict)
 
 
 register(SaleStated, CodeRequested, ReferralListed, ClickCounted, RetentionMoved)

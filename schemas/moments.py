@@ -29,7 +29,10 @@ def parse_instant(value: Any) -> int:
         raise ValueError("write a time as RFC 3339, like 2026-02-28T12:00:00Z")
     if not match[2]:
         raise NoOffset("a time needs an offset, like 2026-02-28T12:00:00Z")
-    return micros(datetime.fromisoformat(value.upper()))
+    try:
+        return micros(datetime.fromisoformat(value.upper()).astimezone(UTC))
+    except OverflowError:
+        raise ValueError("a time lies in the years 1 to 9999 of UTC") from None
 
 
 def micros(moment: datetime) -> int:

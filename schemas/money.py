@@ -4,11 +4,22 @@ Money is an integer of its currency's minor unit (USD cents, JPY yen, KWD fils) 
 Rates are exact decimals, written as text. Nothing near money is a float.
 """
 
+import re
+from collections.abc import Callable
 from decimal import Decimal
 from fractions import Fraction
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+    WithJsonSchema,
+)
 
 MAX_MINOR = 2**53 - 1  # what every JSON reader can hold exactly
 
@@ -53,18 +64,18 @@ def part(whole: int, taken: int, of: int) -> int:
     return round_half_even(Fraction(whole * taken, of))
 
 
+# No exponent: "1e999999999" is ten characters, and a gigabyte once it is an exact number.
+_DECIMAL = re.compile(r"-?[0-9]{1,18}(\.[0-9]{1,18})?")
+
+
 def _decimal_text(value: Any) -> Decimal:
     if isinstance(value, Decimal):
         return value
     if not isinstance(value, str):
-        raise ValueError('write a decimal as text, like "0.20"')
-    try:
-        number = Decimal(value)
-    except ArithmeticError:
-        raise ValueError(f'{value!r} is no decimal number; write it like "0.20"') from None
-    if not number.is_finite() or len(value) > 30:
-        raise ValueError(f'{value!r} is no finite decimal number; write it like "0.20"')
-    return number
+        raise ValueError('write a decimal as text, like "0.20"')  # noqa: TRY004  # pydantic catches ValueError alone
+    if not _DECIMAL.fullmatch(value):
+        raise ValueError(f'{value[:40]!r} is no decimal number; write it like "0.20"')
+    return Decimal(value)
 
 
 def decimal_text(value: Decimal) -> str:
@@ -76,6 +87,7 @@ ExactDecimal = Annotated[
     Decimal,
     BeforeValidator(_decimal_text, json_schema_input_type=str),
     PlainSerializer(decimal_text, return_type=str),
+    WithJsonSchema({"type": "string", "pattern": f"^{_DECIMAL.pattern}$", "examples": ["0.20"]}),
 ]
 """A decimal that travels as text: `"0.20"`, `"2"`."""
 
@@ -83,20 +95,23 @@ Rate = Annotated[ExactDecimal, Field(ge=0, le=1, examples=["0.20"])]
 """A share between 0 and 1 as decimal text."""
 
 
-def _not_negative(money: Money) -> Money:
-    if money.minor < 0:
-        raise ValueError("an amount here is 0 or more")
-    return money
+def _at_least(least_minor: int) -> Callable[[Money], Money]:
+    def checked(money: Money) -> Money:
+        if money.minor < least_minor:
+            # As an error of `minor` itself, so that a dead letter names the field to mend.
+            fault = {"type": "greater_than_equal", "loc": ("minor",), "input": money.minor, "ctx": {"ge": least_minor}}
+            raise ValidationError.from_exception_data("Money", [fault])  # type: ignore[list-item]
+        return money
+
+    return checked
 
 
-def _positive(money: Money) -> Money:
-    if money.minor <= 0:
-        raise ValueError("an amount here is more than 0")
-    return money
-
-
-Charge = Annotated[Money, AfterValidator(_not_negative)]
+Charge = Annotated[
+    Money, AfterValidator(_at_least(0)), Field(json_schema_extra={"properties": {"minor": {"minimum": 0}}})
+]
 """Money that somebody pays: 0 or more."""
 
-PositiveMoney = Annotated[Money, AfterValidator(_positive)]
+PositiveMoney = Annotated[
+    Money, AfterValidator(_at_least(1)), Field(json_schema_extra={"properties": {"minor": {"minimum": 1}}})
+]
 """Money that somebody asks for: more than 0."""

@@ -1,4 +1,4 @@
-"""What a program document may say. A program is data: a new program is one document, a new kind of rule one variant here.
+"""What a program document may say. A program is data: a new one is one document, a new kind of rule one variant here.
 
 `Program.terms` lists what the program rewards and how; each variant is one kind of rule, and every place that acts on
 terms matches them exhaustively. A document has versions; which one prices a referral is `pricing`.
@@ -67,23 +67,30 @@ class Share(Document):
     )
     ends_with_subscription: bool = Field(
         False,
-        description="the end of the first payment's subscription ends earning, before the hold's end also what is pending",
+        description="the end of the first payment's subscription ends earning, "
+        "before the hold's end also what is pending",
     )
     ends_with_downgrade_of: tuple[Literal["month", "year"], ...] = Field(
         (), description="a downgrade of a plan of these intervals ends earning"
     )
 
-    @model_validator(mode="after")
-    def _tiers_rise(self) -> "Share":
-        steps = [tier.from_clients for tier in self.tiers]
+    @field_validator("tiers")
+    @classmethod
+    def _tiers_rise(cls, tiers: tuple[Tier, ...]) -> tuple[Tier, ...]:
+        steps = [tier.from_clients for tier in tiers]
         if steps[0] != 1 or steps != sorted(set(steps)):
             raise ValueError("tiers start at from_clients 1 and rise")
-        return self
+        return tiers
+
+
+MAX_RATE = 10**6  # credits per GB
 
 
 class Provider(Document):
-    product_rate: Annotated[ExactDecimal, Field(ge=0)] = Field(description="credits earned per GB bought")
-    redemption_rate: Annotated[ExactDecimal, Field(gt=0)] = Field(description="credits needed per GB claimed")
+    product_rate: Annotated[ExactDecimal, Field(ge=0, le=MAX_RATE)] = Field(description="credits earned per GB bought")
+    redemption_rate: Annotated[ExactDecimal, Field(gt=0, le=MAX_RATE)] = Field(
+        description="credits needed per GB claimed"
+    )
 
 
 class Credits(Document):
@@ -112,6 +119,14 @@ class ClientDiscount(Document):
 class IntegrationFamily(Document):
     integrations: Annotated[tuple[str, ...], Field(min_length=1)]
     discounts: Annotated[tuple[ClientDiscount, ...], Field(min_length=1)]
+
+    @field_validator("discounts")
+    @classmethod
+    def _discounts_rise(cls, discounts: tuple[ClientDiscount, ...]) -> tuple[ClientDiscount, ...]:
+        steps = [discount.from_clients for discount in discounts]
+        if steps != sorted(set(steps)):
+            raise ValueError("discounts rise by from_clients")
+        return discounts
 
 
 class IntegratorAccount(Document):
@@ -148,6 +163,14 @@ class MonthlyDiscount(Document):
     referrals_per_account: Annotated[int, Field(ge=1)]
     scale: Annotated[tuple[DiscountStep, ...], Field(min_length=1)]
 
+    @field_validator("scale")
+    @classmethod
+    def _scale_rises(cls, scale: tuple[DiscountStep, ...]) -> tuple[DiscountStep, ...]:
+        steps = [step.from_referrals for step in scale]
+        if steps != sorted(set(steps)):
+            raise ValueError("a scale rises by from_referrals")
+        return scale
+
 
 Term = Annotated[
     Share | Credits | SignupBonus | IntegratorAccount | WelcomeBonus | Retention | MonthlyDiscount,
@@ -162,7 +185,10 @@ class Topup(Document):
 
 
 class Payouts(Document):
-    """How a partner gets at the money. `minimums`: the least withdrawal per currency; where any is named, others are refused."""
+    """How a partner gets at the money.
+
+    `minimums`: the least withdrawal per currency; where any is named, others are refused.
+    """
 
     withdrawals: bool = True
     minimums: tuple[PositiveMoney, ...] = ()
