@@ -5,10 +5,7 @@ import json
 import os
 import secrets
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
 
 from pydantic import BaseModel, ConfigDict, SecretStr
 
@@ -77,33 +74,30 @@ def forget_state(data_dir: Path) -> None:
     (data_dir / STATE).unlink(missing_ok=True)
 
 
-@contextmanager
-def supervising(data_dir: Path) -> Iterator[bool]:
-    """Hold the data directory for one supervisor; gives False where another has it.
+def become_supervisor(data_dir: Path) -> int | None:
+    """Hold the data directory for this process; None where another process has it.
 
-    A lock and not a process id: it goes with the process, however that ends, and no other process inherits it.
+    The hold is a lock on a descriptor (the answer) that nobody closes: it goes at the very end of the process, however
+    that comes, and no child inherits it. So whoever sees the lock free knows that the process has gone.
     """
-    with (private_dir(data_dir) / LOCK).open("a") as handle:
-        if _locked_soon(handle):
-            forget_state(data_dir)
-            try:
-                yield True
-            finally:
-                forget_state(data_dir)
-        else:
-            yield False
+    held = os.open(private_dir(data_dir) / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+    if _locked_soon(held):
+        forget_state(data_dir)
+        return held
+    os.close(held)
+    return None
 
 
 def is_running(data_dir: Path) -> bool:
     """Whether a supervisor holds the data directory."""
     try:
         with (data_dir / LOCK).open("r") as handle:
-            return not _locked(handle, fcntl.LOCK_SH)
+            return not _locked(handle.fileno(), fcntl.LOCK_SH)
     except FileNotFoundError:
         return False
 
 
-def _locked(handle: IO[str], kind: int = fcntl.LOCK_EX) -> bool:
+def _locked(handle: int, kind: int = fcntl.LOCK_EX) -> bool:
     try:
         fcntl.flock(handle, kind | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -111,7 +105,7 @@ def _locked(handle: IO[str], kind: int = fcntl.LOCK_EX) -> bool:
     return True
 
 
-def _locked_soon(handle: IO[str]) -> bool:
+def _locked_soon(handle: int) -> bool:
     """A moment's patience: `is_running` of another command holds the lock for an instant."""
     for _ in range(10):
         if _locked(handle):

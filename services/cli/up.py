@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from services.cli.state import RunState, is_running, private_dir, read_state, supervising
+from services.cli.state import RunState, become_supervisor, forget_state, is_running, private_dir, read_state
 from services.cli.supervisor import Supervisor
 from services.cli.token import Role, signed
 from services.local.refusal import StackRefused
@@ -40,17 +40,19 @@ def up(
     if detach:
         print_state(start_detached(settings, infra_only), settings)
         return
-    with supervising(settings.data_path) as ours:
-        if not ours:
-            raise StackRefused(
-                f"a stack with the data directory {settings.data_path} runs already: see `refstream status`, end it "
-                "with `refstream down`, or set REFSTREAM_DATA_DIR to another directory"
-            )
-        logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s")
-        supervisor = Supervisor(settings, infra_only)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: supervisor.stop())
+    if become_supervisor(settings.data_path) is None:
+        raise StackRefused(
+            f"a stack with the data directory {settings.data_path} runs already: see `refstream status`, end it "
+            "with `refstream down`, or set REFSTREAM_DATA_DIR to another directory"
+        )
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s")
+    supervisor = Supervisor(settings, infra_only)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: supervisor.stop())
+    try:
         supervisor.run(lambda state: print_state(state, settings))
+    finally:
+        forget_state(settings.data_path)
 
 
 def start_detached(settings: Settings, infra_only: bool = False) -> RunState:

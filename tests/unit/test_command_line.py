@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import stat
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -15,7 +16,7 @@ from typer.testing import CliRunner
 
 from services.cli.edge import Edge
 from services.cli.main import app
-from services.cli.state import forget_state, is_running, read_state, running_settings, supervising, with_secrets
+from services.cli.state import become_supervisor, forget_state, is_running, read_state, running_settings, with_secrets
 from services.runtime.settings import Settings
 
 SECRET = "0123456789abcdef" * 4
@@ -98,9 +99,11 @@ def test_down_with_nothing_to_stop_is_no_error() -> None:
 
 def test_one_supervisor_at_a_time_holds_a_data_directory(data_dir: Path) -> None:
     assert not is_running(data_dir)
-    with supervising(data_dir) as first, supervising(data_dir) as second:
-        assert (first, second) == (True, False)
-        assert is_running(data_dir)
+    held = become_supervisor(data_dir)
+    assert held is not None
+    assert is_running(data_dir)
+    assert become_supervisor(data_dir) is None
+    os.close(held)
     assert not is_running(data_dir)
 
 
