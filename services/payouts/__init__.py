@@ -1,6 +1,6 @@
 """Payouts: what partners have earned, what they may take, and what they took.
 
-Reads commissions, its own commands, the partners' own accounts and their activations; writes `payouts`; keyed by
+Reads activations of partners, everybody's own accounts, commissions and its own commands; writes `payouts`; keyed by
 partner id. Remembers one row per accrual, withdrawal, top-up and deposit, and running totals per program and currency.
 """
 
@@ -24,5 +24,5 @@ STAGES = (LEDGER,)
 
 
 def stages(settings: Settings) -> tuple[Stage[Any, Any], ...]:
-    """For the worker. Nothing here depends on a setting."""
+    """The stages of the service. Nothing here depends on a setting."""
     return STAGES

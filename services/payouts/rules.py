@@ -15,7 +15,7 @@ from schemas.commands import Command
 from schemas.events import REASONS_FOR_PAYMENTS, Event, Payload, Standing
 from schemas.ids import derived_id
 from schemas.moments import SECOND
-from schemas.money import Money
+from schemas.money import MAX_MINOR, Money
 from schemas.programs import NotYetPublished
 from schemas.programs.terms import IntegratorAccount, Program
 from services.payouts import views
@@ -253,13 +253,16 @@ def _top_up(context: _Context, person: Person, event: Event, command: commands.R
         return _no(command, "insufficient_balance", "The amount is more than the bonus money that is available.")
     used = able.take(amount.minor)
     accruals = {row.payment_id: row for row in rows.values() if isinstance(row, AccrualRow)}
+    worth = topup_worth(used, accruals, terms.points)
+    if worth > MAX_MINOR:
+        return _no(command, "amount_too_large", "What that is worth is more than an amount can say.")
     row = TopupRow(
         topup_id=derived_id("tu", command.command_id),
         program_id=program.program_id,
         currency=amount.currency,
         amount_minor=amount.minor,
         account_id=command.account_id,
-        credited_minor=topup_worth(used, accruals, terms.points),
+        credited_minor=worth,
         applied_at=event.time,
         used=used,
     )

@@ -1,0 +1,103 @@
+"""The statement: every posting to or from the partner's pot, oldest first, with what stood there after it. Pure."""
+
+import csv
+import io
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from pydantic import Field
+
+from schemas.ids import Id
+from schemas.moments import Instant, format_instant
+from schemas.money import Money
+from services.payouts.ledger import Kind, Posting, postings
+from services.payouts.state import BookKey, Row
+from services.payouts.views import View
+
+# ISO 4217: currencies whose minor unit is not a hundredth.
+_WITHOUT_DIGITS = (
+    "BIF", "CLP", "DJF", "GNF", "ISK", "JPY", "KMF", "KRW", "PYG",
+    "RWF", "UGX", "UYI", "VND", "VUV", "XAF", "XOF", "XPF",
+)
+_WITH_THREE = ("BHD", "IQD", "JOD", "KWD", "LYD", "OMR", "TND")
+_WITH_FOUR = ("CLF", "UYW")
+_DIGITS = {**dict.fromkeys(_WITHOUT_DIGITS, 0), **dict.fromkeys(_WITH_THREE, 3), **dict.fromkeys(_WITH_FOUR, 4)}
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""What a spreadsheet takes for the beginning of a formula."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A posting as the partner sees it: `amount_minor` below 0 where money left the partner's pot.
+
+    `balance_minor`: what stood in the partner's pot of this program and currency after it. `place`: where the line
+    stands, unique; money that comes stands before money that goes at the same instant.
+    """
+
+    posting: Posting
+    amount_minor: int
+    balance_minor: int
+    place: tuple[int, int, str, str, str, str, int]
+
+
+class StatementLine(View):
+    occurred_at: Instant
+    kind: Kind
+    program_id: Id
+    reference: str = Field(description="the payment, withdrawal, top-up or deposit")
+    amount: Money = Field(description="below 0 where money left the partner's account")
+    balance: Money = Field(description="of this program and currency after the line, pending money included")
+
+
+def lines(rows: Iterable[Row]) -> Iterator[Line]:
+    """Every line of a partner, oldest first."""
+    found = []
+    for row in rows:
+        for number, posting in enumerate(postings(row)):
+            if "partner" in (posting.source, posting.destination):
+                comes = posting.destination == "partner"
+                book = posting.program_id, posting.currency
+                place = (posting.at, 0 if comes else 1, *book, posting.kind, posting.reference, number)
+                found.append((place, posting, posting.amount_minor if comes else -posting.amount_minor))
+    found.sort(key=lambda each: each[0])
+    standing: dict[BookKey, int] = {}
+    for place, posting, amount_minor in found:
+        book = posting.program_id, posting.currency
+        standing[book] = standing.get(book, 0) + amount_minor
+        yield Line(posting, amount_minor, standing[book], place)
+
+
+def shown(line: Line) -> StatementLine:
+    posting = line.posting
+    return StatementLine(
+        occurred_at=posting.at,
+        kind=posting.kind,
+        program_id=posting.program_id,
+        reference=posting.reference,
+        amount=Money(minor=line.amount_minor, currency=posting.currency),
+        balance=Money(minor=line.balance_minor, currency=posting.currency),
+    )
+
+
+def as_csv(of: Iterable[Line]) -> str:
+    """The lines as CSV with a header row. Amounts are decimals of the currency; no cell is taken for a formula."""
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(("occurred_at", "kind", "program_id", "reference", "amount", "balance", "currency"))
+    for line in of:
+        posting = line.posting
+        amounts = (decimal_amount(minor, posting.currency) for minor in (line.amount_minor, line.balance_minor))
+        cells = (posting.kind, posting.program_id, posting.reference)
+        writer.writerow((format_instant(posting.at), *map(_harmless, cells), *amounts, posting.currency))
+    return text.getvalue()
+
+
+def decimal_amount(minor: int, currency: str) -> str:
+    """An amount in the currency's own unit: 1250 USD is 12.50, 1250 JPY is 1250."""
+    digits = _DIGITS.get(currency, 2)
+    whole, rest = divmod(abs(minor), 10**digits)
+    return f"{'-' if minor < 0 else ''}{whole}" + (f".{rest:0{digits}}" if digits else "")
+
+
+def _harmless(cell: str) -> str:
+    return f"'{cell}" if cell.startswith(_FORMULA) else cell
