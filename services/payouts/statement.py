@@ -88,7 +88,7 @@ def as_csv(of: Iterable[Line]) -> str:
         posting = line.posting
         amounts = (decimal_amount(minor, posting.currency) for minor in (line.amount_minor, line.balance_minor))
         cells = (posting.kind, posting.program_id, posting.reference)
-        writer.writerow((format_instant(posting.at), *map(_harmless, cells), *amounts, posting.currency))
+        writer.writerow((format_instant(posting.at), *map(harmless, cells), *amounts, posting.currency))
     return text.getvalue()
 
 
@@ -99,5 +99,6 @@ def decimal_amount(minor: int, currency: str) -> str:
     return f"{'-' if minor < 0 else ''}{whole}" + (f".{rest:0{digits}}" if digits else "")
 
 
-def _harmless(cell: str) -> str:
+def harmless(cell: str) -> str:
+    """A text cell that a spreadsheet shows as it stands."""
     return f"'{cell}" if cell.startswith(_FORMULA) else cell
