@@ -20,6 +20,7 @@ KAFKA_VERSION = "4.1.1"
 ROOTS = (f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}", "org.apache.logging.log4j:log4j-slf4j-impl:2.24.3")
 LOCK = Path(__file__).with_name("kafka.sha256")
 AT_A_TIME = 8
+TIMEOUT_SECONDS = 60
 
 
 def classpath(cache: Path) -> list[Path]:
@@ -47,22 +48,12 @@ def _one_at_a_time(lock: Path) -> Iterator[None]:
 
 def _fetch(hashes: dict[str, str], folder: Path, cache: Path) -> None:
     """Fetch all, check all, then show all at once under the final name."""
-    try:
-        from jgo.maven import MavenContext
-    except ImportError as error:
-        raise StackRefused(
-            "Kafka's jars are not here and jgo, which fetches them, is not installed: `pip install refstream[local]`, "
-            "or set REFSTREAM_KAFKA to a Kafka that runs"
-        ) from error
-
     with tempfile.TemporaryDirectory(dir=cache, prefix="fetching-") as scratch:
-        context = MavenContext(repo_cache=Path(scratch) / "m2", timeout=60)
         staging = Path(scratch) / "jars"
         staging.mkdir()
 
         def fetch(coordinate: str) -> None:
-            group, artifact, version = coordinate.split(":")
-            jar: Path = context.project(group, artifact).at_version(version).artifact(packaging="jar").resolve()
+            jar = _get(coordinate, Path(scratch) / "repository")
             if hashlib.sha256(jar.read_bytes()).hexdigest() != hashes[coordinate]:
                 raise StackRefused(
                     f"{coordinate} is not the file that was locked (its SHA-256 differs): a proxy or mirror changes "
@@ -75,6 +66,11 @@ def _fetch(hashes: dict[str, str], folder: Path, cache: Path) -> None:
                 list(pool.map(fetch, hashes))
         except StackRefused:
             raise
+        except ImportError as error:
+            raise StackRefused(
+                "Kafka's jars are not here and jgo, which fetches them, is not installed: `pip install "
+                "refstream[local]`, or set REFSTREAM_KAFKA to a Kafka that runs"
+            ) from error
         except Exception as error:
             raise StackRefused(
                 f"Kafka's jars could not be fetched from Maven Central ({type(error).__name__}: {error}). Look at the "
@@ -82,6 +78,16 @@ def _fetch(hashes: dict[str, str], folder: Path, cache: Path) -> None:
                 f"{cache} from a machine that has them; or set REFSTREAM_KAFKA to a Kafka that runs"
             ) from error
         staging.rename(folder)
+
+
+def _get(coordinate: str, repository: Path) -> Path:
+    """One jar, downloaded into the local repository. Errors: those of jgo and requests."""
+    from jgo.maven import MavenContext
+
+    group, artifact, version = coordinate.split(":")
+    context = MavenContext(repo_cache=repository, timeout=TIMEOUT_SECONDS)
+    jar: Path = context.project(group, artifact).at_version(version).artifact(packaging="jar").resolve()
+    return jar
 
 
 def write_lock() -> None:

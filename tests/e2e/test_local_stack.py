@@ -57,11 +57,9 @@ def test_what_was_written_is_there_after_stop_and_start(tmp_path: Path) -> None:
         asyncio.run(_write(stack.kafka, b"kept"))
         with redis.Redis.from_url(stack.redis) as client:
             client.set("key", b"kept")
-        addresses = (stack.kafka, stack.redis)
         with pytest.raises(StackRefused, match="runs already"):
             LocalStack(tmp_path).start()
     with LocalStack(tmp_path) as stack:
-        assert (stack.kafka, stack.redis) == addresses
         assert asyncio.run(_read(stack.kafka)) == b"kept"
         with redis.Redis.from_url(stack.redis) as client:
             assert client.get("key") == b"kept"
