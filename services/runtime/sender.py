@@ -23,7 +23,7 @@ class Sender:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._producer: AIOKafkaProducer | None = None
+        self._producer: Any = None
         self._renewing = asyncio.Lock()
 
     async def start(self) -> None:
@@ -53,7 +53,6 @@ class Sender:
         """
         for attempt in range(1, ATTEMPTS + 1):
             producer = self._producer
-            assert producer is not None
             try:
                 await asyncio.wait_for(self._send_all(producer, stage, records), DEADLINE_SECONDS)
                 return
@@ -81,10 +80,11 @@ class Sender:
             groups.setdefault((record.topic, record.partition), []).append(record)
         waiting: list[asyncio.Future[Any]] = []
         for number, ((topic, partition), group) in enumerate(groups.items()):
-            if number == (len(groups) + 1) // 2:
+            if number == len(groups) // 2:
                 reach("half_sent", stage)
-            for batch in _batches(producer, group):
-                waiting.append(await producer.send_batch(batch, topic, partition=partition))
+            waiting += [
+                await producer.send_batch(batch, topic, partition=partition) for batch in _batches(producer, group)
+            ]
         await asyncio.gather(*waiting)
 
 

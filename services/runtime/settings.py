@@ -49,6 +49,10 @@ class Settings(BaseSettings):
         description="Partitions of each topic: the most workers a service can use. Never changed later.",
     )
 
+    session_seconds: float = Field(
+        10.0, ge=1, le=300, description="After so long without a sign of life a worker's cells are taken over."
+    )
+
     auth_secret: SecretStr | None = Field(
         None, description="Shared secret of HS256 bearer tokens, 32 characters or more; or set AUTH_JWKS_URL."
     )

@@ -38,9 +38,9 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Emit:
-    """An event to write. Its topic and key follow from the payload; `id` derives from its cause, so a replay repeats it.
+    """An event to write. Its topic and key follow from the payload.
 
-    `key` overrides the topic's key (a customer's own bonus on `rewards`).
+    `id` derives from its cause, so a replay repeats it. `key` overrides the topic's key (a customer's own bonus).
     """
 
     id: str
@@ -147,8 +147,8 @@ class Context(Generic[Row]):
     """What a step may look at beside its key's state.
 
     `programs`: every published program version. `rows`: the key's rows. `record`: where the event came from.
-    `key`: the key that is folded. `peek(stage, key)`: the committed state of a key of another cell of the same service, or
-    None; what is read there is decided once and goes to the log with the decision.
+    `key`: the key that is folded. `peek(stage, key)`: the committed state of a key of another cell of the same service,
+    or None; what is read there is decided once and goes to the log with the decision.
     """
 
     key: str
@@ -164,8 +164,8 @@ class Stage(Generic[State, Row]):
 
     `name`: like "commission.sales", part of every Redis key of its cells. `empty`: the state of a key never seen.
     `row`: the type (or tagged union) of its rows. `row_ids`: the rows that an event will read, loaded with the state in
-    one round trip; rows not named here are loaded when asked for, all of the key at once. `waiting`: how many events the
-    state holds that wait for others.
+    one round trip; rows not named here are loaded when asked for, all of the key at once. `waiting`: how many events
+    the state holds that wait for others.
     """
 
     name: str

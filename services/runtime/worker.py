@@ -39,7 +39,6 @@ FETCHED_RECORDS = 2_000
 BUFFERED_BATCHES = 32
 UNSENT_BATCHES = 4
 OFFSETS_EVERY_SECONDS = 1.0
-SESSION_SECONDS = 10.0
 FENCED_EXIT, FAILED_EXIT = 71, 70
 
 
@@ -332,8 +331,8 @@ def build_app(service: str, settings: Settings) -> Any:
         table_standby_replicas=0,
         topic_allow_declare=False,
         topic_disable_leader=True,
-        broker_session_timeout=SESSION_SECONDS,
-        broker_heartbeat_interval=2.0,
+        broker_session_timeout=settings.session_seconds,
+        broker_heartbeat_interval=settings.session_seconds / 5,
         broker_max_poll_records=FETCHED_RECORDS,
         broker_commit_livelock_soft_timeout=1e9,
         stream_processing_timeout=1e9,
