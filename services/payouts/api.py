@@ -267,9 +267,7 @@ async def confirm(
 ) -> Response:
     require(who, "platform", "admin")
     partner_id = await _found(who, has, deposit_row_id(deposit_id))
-    return await commands.run(
-        request, who, STAGES, asks.ConfirmDeposit, partner_id=partner_id, deposit_id=deposit_id
-    )
+    return await commands.run(request, who, STAGES, asks.ConfirmDeposit, partner_id=partner_id, deposit_id=deposit_id)
 
 
 # --- who may what ---------------------------------------------------------------------------------------------------

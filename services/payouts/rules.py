@@ -100,9 +100,7 @@ def step(context: _Context, person: Person, event: Event) -> _Change:
 
 # --- commissions ----------------------------------------------------------------------------------------------------
 
-_Commission = (
-    events.CommissionAccrued | events.CommissionAdjusted | events.CommissionReversed | events.CommissionHeld
-)
+_Commission = events.CommissionAccrued | events.CommissionAdjusted | events.CommissionReversed | events.CommissionHeld
 
 
 def _stands(

@@ -15,13 +15,12 @@ from services.payouts.state import BookKey, Row
 from services.payouts.views import View
 
 # ISO 4217: currencies whose minor unit is not a hundredth.
-_WITHOUT_DIGITS = (
-    "BIF", "CLP", "DJF", "GNF", "ISK", "JPY", "KMF", "KRW", "PYG",
-    "RWF", "UGX", "UYI", "VND", "VUV", "XAF", "XOF", "XPF",
-)
-_WITH_THREE = ("BHD", "IQD", "JOD", "KWD", "LYD", "OMR", "TND")
-_WITH_FOUR = ("CLF", "UYW")
-_DIGITS = {**dict.fromkeys(_WITHOUT_DIGITS, 0), **dict.fromkeys(_WITH_THREE, 3), **dict.fromkeys(_WITH_FOUR, 4)}
+_CURRENCIES_BY_DIGITS = {
+    0: "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF",
+    3: "BHD IQD JOD KWD LYD OMR TND",
+    4: "CLF UYW",
+}
+_DIGITS = {currency: digits for digits, currencies in _CURRENCIES_BY_DIGITS.items() for currency in currencies.split()}
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """What a spreadsheet takes for the beginning of a formula."""
 

@@ -66,9 +66,7 @@ class Act:
 
 ACTS = st.builds(
     Act,
-    kind=st.sampled_from(
-        EARNINGS + COMMANDS
-    ),
+    kind=st.sampled_from(EARNINGS + COMMANDS),
     payment=st.integers(1, 3),
     minor=st.integers(0, 1000),
     days=st.integers(0, 1),
@@ -103,9 +101,7 @@ class Story:
                 self._correct(act, self.standings[act.payment])
             case "withdraw":
                 amount = self._asked(act)
-                self.command(
-                    commands.RequestWithdrawal, program_id="message-help", amount=amount, destination="IBAN1"
-                )
+                self.command(commands.RequestWithdrawal, program_id="message-help", amount=amount, destination="IBAN1")
             case "topup":
                 amount = self._asked(act)
                 self.command(commands.RequestTopup, program_id="message-help", account_id=ACCOUNT, amount=amount)

@@ -73,9 +73,7 @@ class Ledger:
     def top_up(self, minor: int, account: str = "own", program: str = "keycrm", at: int = LATER) -> Any:
         """What the top-up is worth, or the code of the refusal."""
         money = Money(minor=minor, currency="USD")
-        status, body = self.command(
-            commands.RequestTopup, at, program_id=program, account_id=account, amount=money
-        )
+        status, body = self.command(commands.RequestTopup, at, program_id=program, account_id=account, amount=money)
         return body["credited"]["minor"] if status == 201 else body["code"]
 
     def own_account(self, account: str = "own") -> "Ledger":
