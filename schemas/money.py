@@ -21,7 +21,8 @@ from pydantic import (
     WithJsonSchema,
 )
 
-MAX_MINOR = 2**53 - 1  # what every JSON reader can hold exactly
+MAX_MINOR = 2**53 - 1  # of what comes in: the most that every JSON writer can say exactly
+MAX_SUM_MINOR = 2**63 - 1  # of what goes out: a sum of the largest payments is an amount as well
 
 
 class CurrencyMismatch(ValueError):
@@ -33,7 +34,7 @@ class Money(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
 
-    minor: int = Field(ge=-MAX_MINOR, le=MAX_MINOR, examples=[1250])
+    minor: int = Field(ge=-MAX_SUM_MINOR, le=MAX_SUM_MINOR, examples=[1250])
     currency: str = Field(pattern=r"^[A-Z]{3}$", examples=["USD"])
 
     def __add__(self, other: "Money") -> "Money":
@@ -95,23 +96,27 @@ Rate = Annotated[ExactDecimal, Field(ge=0, le=1, examples=["0.20"])]
 """A share between 0 and 1 as decimal text."""
 
 
-def _at_least(least_minor: int) -> Callable[[Money], Money]:
+def _from(least_minor: int) -> Callable[[Money], Money]:
+    """A check of what comes in: `least_minor` to MAX_MINOR."""
+
     def checked(money: Money) -> Money:
-        if money.minor < least_minor:
+        kind = "greater_than_equal" if money.minor < least_minor else "less_than_equal"
+        if not least_minor <= money.minor <= MAX_MINOR:
             # As an error of `minor` itself, so that a dead letter names the field to mend.
-            fault = {"type": "greater_than_equal", "loc": ("minor",), "input": money.minor, "ctx": {"ge": least_minor}}
+            limits = {"ge": least_minor, "le": MAX_MINOR}
+            fault = {"type": kind, "loc": ("minor",), "input": money.minor, "ctx": limits}
             raise ValidationError.from_exception_data("Money", [fault])  # type: ignore[list-item]
         return money
 
     return checked
 
 
-Charge = Annotated[
-    Money, AfterValidator(_at_least(0)), Field(json_schema_extra={"properties": {"minor": {"minimum": 0}}})
-]
+def _bounds(least_minor: int) -> Any:
+    return Field(json_schema_extra={"properties": {"minor": {"minimum": least_minor, "maximum": MAX_MINOR}}})
+
+
+Charge = Annotated[Money, AfterValidator(_from(0)), _bounds(0)]
 """Money that somebody pays: 0 or more."""
 
-PositiveMoney = Annotated[
-    Money, AfterValidator(_at_least(1)), Field(json_schema_extra={"properties": {"minor": {"minimum": 1}}})
-]
+PositiveMoney = Annotated[Money, AfterValidator(_from(1)), _bounds(1)]
 """Money that somebody asks for: more than 0."""

@@ -32,7 +32,9 @@ class Paid:
     product_id: str | None
     interval: str | None = None
     refunds: list[tuple[int, str, int]] = field(default_factory=list)
-    disputes: list[tuple[int, int, int | None, bool, str]] = field(default_factory=list)  # opened, minor, closed, won, id
+    disputes: list[tuple[int, int, int | None, bool, str]] = field(
+        default_factory=list
+    )  # opened, minor, closed, won, id
 
 
 @dataclass
@@ -128,9 +130,9 @@ def balances(rules: Rules, customers: list[Bought], at: int, before: int | None 
 def _taken_back(rules: Rules, customer: Bought, payment: Paid, accrued: int, before: int | None) -> int:
     first = _first(customer)
     end = _ended_at(customer, first) if rules.ends_with_subscription else None
-    if rules.hold_days is not None and end is not None and end < first.at + rules.hold_days * DAY:
-        if before is None or max(end, payment.at) < before:
-            return accrued
+    left = rules.hold_days is not None and end is not None and end < first.at + rules.hold_days * DAY
+    if left and (before is None or max(end or 0, payment.at) < before):
+        return accrued
     losses = payment.refunds + [
         (closed, dispute_id, minor)
         for _, minor, closed, won, dispute_id in payment.disputes

@@ -112,7 +112,9 @@ def _customer(draw: st.DrawFn, cid: str, program_id: str) -> tuple[Bought, list[
     made = [_event(f"{cid}-up", customer.signed_up_at, signup)]
     for number, at in enumerate(draw(st.lists(moments, max_size=2))):
         customer.accounts.append(at)
-        made.append(_event(f"{cid}-a{number}", at, events.AccountCreated(customer_id=cid, account_id=f"{cid}-a{number}")))
+        made.append(
+            _event(f"{cid}-a{number}", at, events.AccountCreated(customer_id=cid, account_id=f"{cid}-a{number}"))
+        )
     if program_id == "held":
         made += _subscriptions(draw, customer)
     for number in range(draw(st.integers(0, 4))):
@@ -170,7 +172,9 @@ def _payment(draw: st.DrawFn, customer: Bought, name: str) -> list[Event]:
         made.append(_event(f"{dispute_id}o", opened, events.PaymentDisputed(**ids, amount=_money(minor))))
         if closed is not None:
             outcome = "won" if won else "lost"
-            made.append(_event(f"{dispute_id}c", closed, events.DisputeClosed.model_validate({**ids, "outcome": outcome})))
+            made.append(
+                _event(f"{dispute_id}c", closed, events.DisputeClosed.model_validate({**ids, "outcome": outcome}))
+            )
     return made
 
 
@@ -180,7 +184,7 @@ def _played(history: History, seed: int, crashes: float = 0.0, repeats: bool = F
         made.publish(*phase)
         made.run()
     order = list(history.events)
-    random.Random(seed).shuffle(order)  # noqa: S311 (an order to repeat)
+    random.Random(seed).shuffle(order)
     made.publish(*order, *(order if repeats else ()))
     return made.run()
 

@@ -82,7 +82,7 @@ GOOD = {"program_id": "keycrm", "amount": {"minor": 100, "currency": "USD"}}
         ({"amount": GOOD["amount"]}, "program_id"),
         ({**GOOD, "amount": {"minor": "100", "currency": "USD"}}, "amount.minor"),
         ({**GOOD, "amount": {"minor": 1.5, "currency": "USD"}}, "amount.minor"),
-        ({**GOOD, "amount": {"minor": 0, "currency": "USD"}}, "amount"),
+        ({**GOOD, "amount": {"minor": 0, "currency": "USD"}}, "amount.minor"),
         ({**GOOD, "amount": {"minor": 10**30, "currency": "USD"}}, "amount.minor"),
         ({**GOOD, "at": "2026-01-01T00:00:00"}, "at"),
         ({**GOOD, "at": 1767225600}, "at"),
