@@ -7,6 +7,7 @@ import typer
 from typer.core import TyperGroup
 
 from services.cli import api, down, publish, status, token, topics, up, worker
+from services.cli.demo import command as demo
 
 
 class Commands(TyperGroup):
@@ -35,6 +36,7 @@ app = typer.Typer(
 )
 
 LOCAL, DEPLOYED, EVENTS = "Local stack", "What a container runs", "Events and access"
+app.command("demo", rich_help_panel=LOCAL)(demo.demo)
 app.command("up", rich_help_panel=LOCAL)(up.up)
 app.command("down", rich_help_panel=LOCAL)(down.down)
 app.command("status", rich_help_panel=LOCAL)(status.status)
