@@ -131,6 +131,10 @@ class World:
                 seen.setdefault(event.id, event)
         return list(seen.values())
 
+    def abandon(self) -> None:
+        """Every owner is gone, wherever it was; the next turn of a cell opens it anew."""
+        self._cells.clear()
+
     # --- running ----------------------------------------------------------------------------------------------------
 
     def run(self) -> "World":

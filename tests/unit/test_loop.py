@@ -1,0 +1,327 @@
+"""The loop's defences, each shown twice: with it the balances hold, and without it the same scenario gets them wrong.
+
+A customer pays 100.00 and is refunded 50.00 later, so a lost, stale or doubled step shows in the partner's balance.
+"""
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from schemas import events
+from schemas.events import Event
+from schemas.ids import partition_of
+from schemas.moments import DAY, parse_instant
+from schemas.money import Money
+from services.runtime.cell import Cell, EdgeBroken, Fenced
+from services.runtime.simulate import MemoryStore, World
+from services.runtime.stage import Record
+from services.runtime.store import TRANSIENT, Commit, Opened, Outgoing, Verdict
+from tests.worlds import balance, world
+
+START = parse_instant("2025-03-01T00:00:00Z")
+AT = START + 100 * DAY
+SALES, PARTNERS = "commission.sales", "commission.partners"
+
+
+def _history() -> tuple[Event, Event, Event]:
+    bound = events.ReferralAttributed(
+        customer_id="c1",
+        partner_id="ann",
+        program_id="keycrm",
+        program_version=1,
+        method="click",
+        attributed_at=START,
+    )
+    money = Money(minor=10_000, currency="USD")
+    paid = events.PaymentSucceeded(payment_id="p1", customer_id="c1", amount=money)
+    half = events.PaymentRefunded(
+        payment_id="p1", customer_id="c1", refund_id="r1", amount=Money(minor=5_000, currency="USD")
+    )
+    return (
+        Event("bound", "/attribution", START, bound),
+        Event("paid", "/platform", START + DAY, paid),
+        Event("refund", "/platform", START + 2 * DAY, half),
+    )
+
+
+def _bound_world() -> World:
+    made = world(partitions=1)
+    made.publish(_history()[0])
+    return made.run()
+
+
+def _left(made: World) -> int | None:
+    found = balance(made, "ann", "keycrm", at=AT)
+    return None if found is None else found["available"]
+
+
+def _owner(made: World, stage: str) -> Cell:
+    partition = partition_of("ann", made.partitions)
+    store = made.stores[stage, partition]
+    return Cell(made.stages[stage], partition, made.partitions, store, lambda: made.programs, made.stages)
+
+
+async def _fold(made: World, cell: Cell, topic: str) -> list[Outgoing]:
+    records = made.log[topic, cell.partition][cell.position(topic) :]
+    return await cell.fold(topic, records)
+
+
+def _send(made: World, outgoing: Sequence[Outgoing]) -> None:
+    for out in outgoing:
+        made.append(out.topic, out.partition, out.key, out.value, out.headers)
+
+
+# --- the fence: an owner that wakes up after its successor took over ------------------------------------------------
+
+
+async def _zombie_commits_late(made: World, monkeypatch: pytest.MonkeyPatch) -> Verdict:
+    """An owner folds a payment and freezes; its successor folds another topic; then the owner's commit arrives.
+
+    Both have numbered what they say from the same number on, so only one of them may be heard.
+    """
+    made.publish(_history()[1])
+    zombie, store = _owner(made, SALES), made.stores[SALES, 0]
+    _send(made, await zombie.open())
+    kept: list[Commit] = []
+
+    async def frozen(commit: Commit) -> Verdict:
+        kept.append(commit)
+        return Verdict.FENCED
+
+    with monkeypatch.context() as patched, pytest.raises(Fenced):
+        patched.setattr(store, "commit", frozen)
+        await _fold(made, zombie, "payments")
+    made.publish(_second_binding())
+    successor = _owner(made, SALES)
+    _send(made, await successor.open())
+    _send(made, await _fold(made, successor, "referrals"))
+    verdict = await store.commit(kept[0])
+    if verdict is Verdict.APPLIED:
+        _send(made, kept[0].outbox)
+    return verdict
+
+
+def _second_binding() -> Event:
+    bound = events.ReferralAttributed(
+        customer_id="c2", partner_id="ann", program_id="keycrm", program_version=1, method="click", attributed_at=START
+    )
+    return Event("bound2", "/attribution", START, bound)
+
+
+def _world_with_a_waiting_payment() -> World:
+    made = _bound_world()
+    paid = events.PaymentSucceeded(payment_id="p2", customer_id="c2", amount=Money(minor=20_000, currency="USD"))
+    made.publish(Event("paid2", "/platform", START + DAY, paid))
+    made.run()
+    made.abandon()
+    return made
+
+
+class _Unfenced(MemoryStore):
+    """A store whose commit checks neither epoch nor positions."""
+
+    async def commit(self, commit: Commit) -> Verdict:
+        commit.epoch = self.epoch
+        commit.positions = {name: (self.meta.get(name, 0), new) for name, (_, new) in commit.positions.items()}
+        return await super().commit(commit)
+
+
+def test_a_late_commit_of_a_former_owner_is_fenced(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = _world_with_a_waiting_payment()
+    assert asyncio.run(_zombie_commits_late(made, monkeypatch)) is Verdict.FENCED
+    made.abandon()
+    made.run()
+    assert _left(made) == 3_000
+
+
+def test_without_the_fence_the_late_commit_loses_a_payment(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = _world_with_a_waiting_payment()
+    made.stores[SALES, 0].__class__ = _Unfenced
+    assert asyncio.run(_zombie_commits_late(made, monkeypatch)) is Verdict.APPLIED
+    made.abandon()
+    made.run()
+    assert _left(made) != 3_000
+
+
+# --- the outbox: an owner that dies between its commit and its sending ----------------------------------------------
+
+
+async def _dies_before_sending(made: World) -> None:
+    made.publish(_history()[1])
+    first = _owner(made, SALES)
+    _send(made, await first.open())
+    await _fold(made, first, "payments")  # committed, never sent
+
+
+class _Forgetful(MemoryStore):
+    """A store without an outbox."""
+
+    async def open(self) -> Opened:
+        opened = await super().open()
+        self.outbox.clear()
+        return Opened(opened.epoch, opened.meta, ())
+
+
+def test_what_was_committed_and_not_sent_is_sent_by_the_next_owner() -> None:
+    made = _bound_world()
+    asyncio.run(_dies_before_sending(made))
+    made.abandon()
+    made.run()
+    assert _left(made) == 1_000
+
+
+def test_without_the_outbox_the_payment_is_lost() -> None:
+    made = _bound_world()
+    made.stores[SALES, 0].__class__ = _Forgetful
+    asyncio.run(_dies_before_sending(made))
+    made.abandon()
+    made.run()
+    assert _left(made) != 1_000
+
+
+# --- the edges: what is sent twice counts once, also when it comes late ---------------------------------------------
+
+
+def _sends_an_old_record_again(made: World) -> None:
+    _, paid, refund = _history()
+    made.publish(paid)
+    made.run()
+    old = made.log["sales", 0][-1]
+    made.publish(refund)
+    made.run()
+    made.append(old.topic, 0, old.key, old.value, old.headers)
+    made.run()
+
+
+def test_a_record_sent_again_after_a_newer_one_is_dropped() -> None:
+    made = _bound_world()
+    _sends_an_old_record_again(made)
+    assert _left(made) == 500
+
+
+def test_without_the_edge_check_an_old_record_undoes_the_refund(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = _bound_world()
+    monkeypatch.setattr(Cell, "_is_next_of_its_edge", lambda *_: True)
+    _sends_an_old_record_again(made)
+    assert _left(made) != 500
+
+
+def test_a_hole_in_an_edge_stops_the_cell() -> None:
+    made = _bound_world()
+    made.publish(_history()[1])
+    made.run()
+    last = made.log["sales", 0][-1]
+    beyond = tuple((name, b"99" if name == "refstream-number" else value) for name, value in last.headers)
+    made.append(last.topic, 0, last.key, last.value, beyond)
+    with pytest.raises(EdgeBroken, match=r"expects commission\.sales:0 number \d+ on sales, got 99"):
+        made.run()
+
+
+# --- the writer token: our own retry after a lost reply -------------------------------------------------------------
+
+
+class _LosesReplies(MemoryStore):
+    """A store whose first reply to a commit is lost on the way, after the commit was applied."""
+
+    lost = False
+
+    async def commit(self, commit: Commit) -> Verdict:
+        verdict = await super().commit(commit)
+        if not self.lost:
+            self.lost = True
+            raise TRANSIENT[0]
+        return verdict
+
+
+class _Tokenless(_LosesReplies):
+    """The same without a writer token: a retry looks like another writer."""
+
+    async def commit(self, commit: Commit) -> Verdict:
+        self.token = ""
+        return await super().commit(commit)
+
+
+@pytest.mark.parametrize(("kind", "holds"), [(_LosesReplies, True), (_Tokenless, False)])
+def test_a_commit_whose_reply_was_lost_is_known_as_our_own(kind: type[MemoryStore], holds: bool) -> None:
+    made = _bound_world()
+    made.stores[SALES, 0].__class__ = kind
+    made.publish(_history()[1])
+    if holds:
+        made.run()
+        assert _left(made) == 1_000
+    else:
+        with pytest.raises(Fenced):
+            made.run()
+
+
+# --- positions: Redis decides where reading goes on -----------------------------------------------------------------
+
+
+def test_records_fetched_again_are_not_folded_again() -> None:
+    made = _bound_world()
+    made.publish(_history()[1])
+    made.run()
+    cell = _owner(made, SALES)
+
+    async def fold_all_again() -> list[Outgoing]:
+        await cell.open()
+        return await cell.fold("payments", made.log["payments", 0])
+
+    assert asyncio.run(fold_all_again()) == []
+
+
+def test_nothing_of_a_batch_is_kept_when_a_rule_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = _bound_world()
+    made.publish(*_history()[1:])
+    store = made.stores[SALES, 0]
+    before = (dict(store.meta), dict(store.states), dict(store.outbox))
+    cell = _owner(made, SALES)
+    steps = 0
+    real = cell.stage.step
+
+    def fails_at_the_second(context: object, state: object, event: Event) -> object:
+        nonlocal steps
+        steps += 1
+        if steps == 2:
+            raise RuntimeError("a bug")
+        return real(context, state, event)  # type: ignore[arg-type]
+
+    async def fold() -> None:
+        await cell.open()
+        await _fold(made, cell, "payments")
+
+    monkeypatch.setattr(cell, "stage", type(cell.stage)(**{**vars(cell.stage), "step": fails_at_the_second}))
+    with pytest.raises(RuntimeError, match="a bug"):
+        asyncio.run(fold())
+    assert (store.meta, store.states, store.outbox) == before
+
+
+# --- the border -----------------------------------------------------------------------------------------------------
+
+
+def test_a_wrongly_keyed_record_is_put_back_in_order_and_counts_once() -> None:
+    made = world(partitions=3)
+    made.publish(_history()[0])
+    _, paid, refund = _history()
+    right = partition_of("c1", 3)
+    made.publish(paid, refund, partition=(right + 1) % 3)
+    made.publish(paid, key=b"somebody")
+    made.run()
+    assert _left(made) == 500
+    put_back = [r for r in made.log["payments", right] if dict(r.headers).get("refstream-edge")]
+    assert [r.key for r in put_back] == [b"c1"] * 3
+
+
+def test_a_record_dated_in_the_future_is_a_dead_letter_by_the_brokers_clock() -> None:
+    made = world(partitions=1)
+    paid = _history()[1]
+    made.publish(paid)
+    record = made.log["payments", 0][-1]
+    for minutes, dead in ((5, 0), (6, 1)):
+        early = paid.time - minutes * 60 * 1_000_000
+        made.log["payments", 0].append(
+            Record("payments", 0, len(made.log["payments", 0]), record.key, record.value, early)
+        )
+        made.run()
+        assert len(made.log["dead-letters", 0]) == dead
