@@ -207,7 +207,7 @@ class Keeper:
         self.app: Any = None
 
     async def start(self) -> None:
-        await refuse_changed_partitions(self._redis, self._settings.partitions)
+        await refuse_unfit_store(self._redis, self._settings.partitions)
         await self.sender.start()
         await self.feed.start()
 
@@ -297,16 +297,20 @@ def _end(code: int) -> None:
     os._exit(code)
 
 
-class PartitionsChanged(Exception):
-    """The partition count differs from the one that the state was made with."""
+class StoreRefused(Exception):
+    """This Redis must not hold the state: the message names why, and the cure."""
 
 
-async def refuse_changed_partitions(redis: Any, partitions: int) -> None:
-    """Remember the partition count in Redis. Errors: PartitionsChanged, with the cure."""
+async def refuse_unfit_store(redis: Any, partitions: int) -> None:
+    """Refuse a Redis that evicts keys, or whose state was made with another partition count. Errors: StoreRefused."""
+    memory = await redis.info("memory")
+    policy = memory.get("maxmemory_policy", "noeviction")
+    if memory.get("maxmemory") and policy != "noeviction":
+        raise StoreRefused(f"Redis evicts keys ({policy}): set maxmemory-policy noeviction")
     await redis.set("refstream:partitions", partitions, nx=True)
     known = int(await redis.get("refstream:partitions"))
     if known != partitions:
-        raise PartitionsChanged(
+        raise StoreRefused(
             f"REFSTREAM_PARTITIONS is {partitions}, but the state in Redis was made with {known}: "
             f"set it back to {known}, or move to new topics and replay"
         )
