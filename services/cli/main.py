@@ -6,7 +6,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from services.cli import api, down, publish, status, token, topics, up, worker
+from services.cli import api, dead_letters, down, explain, publish, status, token, topics, up, worker
 from services.cli.demo import command as demo
 
 
@@ -44,7 +44,9 @@ app.command("worker", rich_help_panel=DEPLOYED)(worker.worker)
 app.command("api", rich_help_panel=DEPLOYED)(api.api)
 app.command("topics", rich_help_panel=DEPLOYED)(topics.topics)
 app.command("publish", rich_help_panel=EVENTS)(publish.publish)
+app.command("explain", rich_help_panel=EVENTS)(explain.explain)
 app.command("token", rich_help_panel=EVENTS)(token.token)
+app.add_typer(dead_letters.app, name="dead-letters", rich_help_panel=EVENTS)
 
 if __name__ == "__main__":
     app()

@@ -160,6 +160,9 @@ class _Teller:
                     standing=standing,
                 ),
             )
+        reversed_by = {back.cause: (back.at, back.minor) for back in taken}
+        if not self.emits and (reversed_by, refunded) != (before.reversals, before.refunded):
+            self._tell_adjusted(rate, 0, standing)  # the same sum, taken back at other times or of another base
         if not self.emits and before.holds != sale.holds:
             self._hold(before, standing)
         self.said = Said(
@@ -169,7 +172,8 @@ class _Teller:
             decimal_text(rate),
             amount,
             sale.available_at,
-            {back.cause: back.minor for back in taken},
+            reversed_by,
+            refunded,
             sale.holds,
         )
 
@@ -198,8 +202,11 @@ class _Teller:
         unchanged = amount == before.amount and decimal_text(rate) == before.rate
         undone = before.reversals.keys() - still.keys()
         if unchanged and self.sale.available_at == before.available_at and not undone:
-            return before.reversals
-        difference = (amount - sum(still.values())) - before.left
+            return {cause: minor for cause, (_, minor) in before.reversals.items()}
+        self._tell_adjusted(rate, (amount - sum(still.values())) - before.left, standing)
+        return still
+
+    def _tell_adjusted(self, rate: Decimal, difference: int, standing: Standing) -> None:
         adjustment_id = self._id("adj", self._caused_by)
         self._tell(
             self.sale.paid_at,
@@ -213,7 +220,6 @@ class _Teller:
                 standing=standing,
             ),
         )
-        return still
 
     def _hold(self, before: Said, standing: Standing) -> None:
         changed = [hold for hold in self.sale.holds if hold not in before.holds]

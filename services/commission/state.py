@@ -121,7 +121,10 @@ class TakenBackPart(Struct, frozen=True, array_like=True):
 
 
 class Said(Struct, frozen=True, array_like=True):
-    """What was last said of a payment's commission. `turn` counts the sayings; `reason` is why it was declined."""
+    """What was last said of a payment's commission. `turn` counts the sayings; `reason` is why it was declined.
+
+    `reversals`: what took something back → when, and how much; `refunded`: how much of the base that was.
+    """
 
     turn: int = 0
     accrued: bool = False
@@ -129,12 +132,13 @@ class Said(Struct, frozen=True, array_like=True):
     rate: str = "0"
     amount: int = 0
     available_at: int = 0
-    reversals: dict[str, int] = {}
+    reversals: dict[str, tuple[int, int]] = {}
+    refunded: int = 0
     holds: tuple[tuple[int, int | None], ...] = ()
 
     @property
     def left(self) -> int:
-        return self.amount - sum(self.reversals.values())
+        return self.amount - sum(minor for _, minor in self.reversals.values())
 
 
 class Sale(Struct, frozen=True, array_like=True, tag="sale"):

@@ -214,7 +214,7 @@ class _Play:
         console.print(f"The demo took {self._steps.seconds:.1f} s. Look further:", highlight=False)
         for command, why in _where_to_look(past, list(shown.values())):
             console.print(f"  {command:<48} {why}", highlight=False, soft_wrap=True)
-        console.print(f"  {self._url}/attribution/docs", highlight=False)
+        console.print(f"  {self._url}/attribution/openapi.json (also commission, rewards, payouts)", highlight=False)
 
 
 def _where_to_look(past: History, shown: Sequence[Partner]) -> Iterable[tuple[str, str]]:

@@ -60,7 +60,7 @@ def show(console: Console, compared: Sequence[Compared]) -> int:
 def _table(program_id: str, compared: Sequence[Compared]) -> Table:
     run = compared[0].partner.partner_id.rpartition(".")[0]
     table = Table(
-        title=f"{program_id} in USD, partners {run}.…", title_justify="left", box=SIMPLE_HEAVY, pad_edge=False
+        title=f"{program_id} in USD, partners {run}.…", title_justify="left", box=SIMPLE_HEAVY, padding=(0, 1, 0, 0)
     )
     table.add_column("partner")
     table.add_column("what it shows", overflow="fold")
