@@ -100,13 +100,12 @@ class _Play:
         past = history(seed=seed, customers=customers, visitors=visitors, now=now, run=run)
         async with Platform(self._url, self._settings) as platform, Watch(self._settings) as watch:
             with self._steps.step("partners sign up as customers of the platform") as step:
-                partners_first = partner_lines(run, past.partners)
-                await self._publish(partners_first)
+                file = self._file.with_name(f"{self._file.stem}-partners{self._file.suffix}")
+                await self._publish(file, partner_lines(run, past.partners))
                 await self._settle(watch, step)
             codes = await self._activate(platform, past)
             everybody = past.customers + await self._arrive(platform, past, codes)
-            lines = customer_lines(run, seed, everybody, codes)
-            await self._fold(watch, [*partners_first, *lines])
+            await self._fold(watch, customer_lines(run, seed, everybody, codes))
             promised = promises(past.partners, everybody, micros(self._settings.now()))
             differing = await self._pay(platform, watch, past.partners, promised)
             compared = await self._compare(platform, past.partners, promised)
@@ -133,19 +132,19 @@ class _Play:
 
     # --- events ---------------------------------------------------------------------------------------------------
 
-    async def _publish(self, lines: Sequence[bytes]) -> None:
+    async def _publish(self, file: Path, lines: Sequence[bytes]) -> None:
         """Write the file, and publish it as `refstream publish` does."""
 
         def write() -> None:
-            self._file.write_bytes(b"\n".join(lines) + b"\n")
-            publish(str(self._file))
+            file.write_bytes(b"\n".join(lines) + b"\n")
+            publish(str(file))
 
         await asyncio.to_thread(write)
 
     async def _fold(self, watch: Watch, lines: Sequence[bytes]) -> None:
         began = time.monotonic()
         with self._steps.step(f"{len(lines)} events checked and published from {self._file}"):
-            await self._publish(lines)
+            await self._publish(self._file, lines)
         with self._steps.step("all services have caught up") as step:
             await self._settle(watch, step)
             seconds = time.monotonic() - began

@@ -1,0 +1,311 @@
+"""Decisions and balances in plain words, for somebody who answers a partner's question. Pure: from answers to lines."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from services.payouts.statement import decimal_amount
+
+Told = Mapping[str, Any]
+
+SIGNUP_REASONS = {
+    "no_click": "Nothing that came with the signup says who brought the customer: no click before it, no promo code.",
+    "invalid_token": "The click cookie's value was changed or is not ours, and there was no other evidence.",
+    "unknown_code": "No link or promo code of this name exists.",
+    "program_disabled": "The program was off when the customer signed up.",
+    "partner_inactive": "The partner had not activated the program when the customer signed up.",
+    "existing_customer": "The customer had an account before; such a signup counts for nobody.",
+    "self_referral": "Partner and customer are one: same customer id, e-mail or phone.",
+    "window_expired": "The deciding click was too long before the signup.",
+    "already_referred": "The customer was bound to a partner before.",
+}
+PAYMENT_REASONS = {
+    "integrator_paid": "the partner paid for this client",
+    "not_referred": "the customer was bound to no partner then",
+    "program_disabled": "the program was off",
+    "outside_window": "it was paid outside the time in which payments earn",
+    "other_family": "it is not of the product family that earns",
+    "not_first_purchase": "it is not the customer's first purchase",
+    "other_product": "it is for another product than the customer's first",
+    "downgraded": "the plan had been downgraded before",
+    "cancelled": "the sale's subscription had ended before",
+    "no_rate": "the program pays nothing on such a payment",
+}
+TAKEN_AS = {
+    "counts": "looked at",
+    "after_signup": "does not count: after the signup",
+    "unknown_code": "does not count: unknown code",
+    "own_code": "does not count: the customer's own code",
+}
+
+
+def money(amount: Told) -> str:
+    """`{minor, currency}` as a person writes it."""
+    return f"{decimal_amount(amount['minor'], amount['currency'])} {amount['currency']}"
+
+
+def _line(name: str, text: object) -> str:
+    return f"  {name:<12} {text}"
+
+
+# --- a payment ------------------------------------------------------------------------------------------------------
+
+
+def payment(decision: Told, signup: Told | None, now: str) -> list[str]:
+    """Why a payment earned what it earned. `signup`: its customer's decision, where there is one."""
+    return [*_payment_head(decision), *_payment_body(decision, signup, now)]
+
+
+def _payment_head(decision: Told) -> Iterator[str]:
+    of = f"Payment {decision['payment_id']} of customer {decision['customer_id']}"
+    match decision["outcome"]:
+        case "accrued":
+            first, *more = decision["arithmetic"]
+            left = f"; {more[-1].rpartition(' = ')[2]}" if more else ""
+            yield f"{of} earns {first.rpartition(' = ')[2]} for partner {decision['partner_id']}{left}."
+        case "credited":
+            yield f"{of} earns credits for partner {decision['partner_id']}."
+        case "declined":
+            yield f"{of} earns nothing: {PAYMENT_REASONS.get(decision['reason'], decision['reason'])}."
+        case _:
+            yield f"{of} is not decided yet."
+
+
+def _payment_body(decision: Told, signup: Told | None, now: str) -> Iterator[str]:
+    inputs = decision["inputs"]
+    if "program_id" in decision:
+        yield _line("program", f"{decision['program_id']}, version {decision.get('program_version', '?')}")
+    yield _line("rule", decision["rule"])
+    for reason in (decision.get("reasons") or [])[1:]:
+        yield _line("also", f"{reason}: {PAYMENT_REASONS.get(reason, reason)}")
+    about = [f"{name.removesuffix('_id')} {inputs[name]}" for name in _PAID_FOR if name in inputs]
+    yield _line("paid", ", ".join([money(inputs["amount"]), inputs["paid_at"], *about]))
+    if signup is not None:
+        yield _line("signup", f"{_bound(signup)}; more: refstream explain {decision['customer_id']}")
+    elif decision["outcome"] == "waiting":
+        yield _line("signup", "has not come, or is not decided; the payment waits for it")
+    for since, until in _spans(inputs):
+        yield _line("earns", f"payments from {since} until {until or 'further notice'}")
+    yield from _sale(inputs, decision["payment_id"])
+    yield from _tier(inputs)
+    for number, step in enumerate(decision["arithmetic"]):
+        yield _line("" if number else "arithmetic", step)
+    yield from _holds(inputs, now)
+    if "changed_by" in inputs:
+        yield _line("changed by", f"event {inputs['changed_by']}, the last that is about it")
+    if "commission_id" in decision:
+        yield _line("commission", decision["commission_id"])
+
+
+_PAID_FOR = ("product_id", "subscription_id", "account_id")
+
+
+def _spans(inputs: Told) -> list[list[str | None]]:
+    """When payments earn; spans that meet are one."""
+    spans: list[list[str | None]] = []
+    for span in inputs.get("earns", ()):
+        if spans and spans[-1][1] == span["from"]:
+            spans[-1][1] = span["until"]
+        else:
+            spans.append([span["from"], span["until"]])
+    return spans
+
+
+def _sale(inputs: Told, payment_id: str) -> Iterator[str]:
+    """What of the customer's history matters."""
+    if inputs.get("first_payment_id") not in (None, payment_id):
+        product = f" for product {inputs['first_product_id']}" if "first_product_id" in inputs else ""
+        yield _line("first paid", f"{inputs['first_payment_id']}{product}")
+    if "subscription_ended_at" in inputs:
+        yield _line("ended", f"the sale's subscription ended {inputs['subscription_ended_at']}")
+    if "downgraded_at" in inputs:
+        yield _line("downgraded", f"the sale's subscription, {inputs['downgraded_at']}")
+
+
+def _tier(inputs: Told) -> Iterator[str]:
+    clients, least = inputs.get("paying_clients"), inputs.get("paying_clients_at_least")
+    if clients is not None:
+        yield _line("tier", f"{_clients(clients)} at this payment: rate {inputs['rate']}")
+    elif least is not None:
+        yield _line("tier", f"{least} or more paying clients at this payment: rate {inputs['rate']}")
+
+
+def _clients(count: int) -> str:
+    return f"{count} paying client{'' if count == 1 else 's'}"
+
+
+def _holds(inputs: Told, now: str) -> Iterator[str]:
+    available_at = inputs.get("available_at")
+    if available_at is not None and not any(dispute["closed_at"] is None for dispute in inputs.get("disputes", ())):
+        yield _line("available", f"{'from' if available_at > now else 'since'} {available_at}")
+    for refund in inputs.get("refunds", ()):
+        of = money({"minor": refund["minor"], "currency": inputs["amount"]["currency"]})
+        yield _line("refund", f"{of} at {refund['at']} ({refund['refund_id']})")
+    for dispute in inputs.get("disputes", ()):
+        of = money({"minor": dispute["minor"], "currency": inputs["amount"]["currency"]})
+        if dispute["closed_at"] is None:
+            end = "open: what is left is held"
+        else:
+            end = f"{'won' if dispute['won'] else 'lost'} {dispute['closed_at']}"
+        yield _line("dispute", f"{of} since {dispute['opened_at']}, {end} ({dispute['dispute_id']})")
+
+
+# --- a signup -------------------------------------------------------------------------------------------------------
+
+
+def _bound(decision: Told) -> str:
+    if decision["outcome"] == "attributed":
+        return f"bound to partner {decision['partner_id']} by {decision['method'].replace('_', ' ')}"
+    return f"declined: {decision['reason']}"
+
+
+def signup(decision: Told) -> list[str]:
+    """Who a customer is bound to, or why to nobody."""
+    return list(_signup(decision))
+
+
+def _signup(decision: Told) -> Iterator[str]:
+    inputs = decision["inputs"]
+    of = f"Customer {decision['customer_id']}"
+    if decision["outcome"] == "attributed":
+        yield f"{of} is {_bound(decision)}, in program {decision['program_id']}, for ever."
+    else:
+        yield f"{of} is bound to nobody. {SIGNUP_REASONS.get(decision['reason'], decision['reason'])}"
+    if "program_id" in decision:
+        yield _line("program", f"{decision['program_id']}, version {decision.get('program_version', '?')}")
+    if decision["rule"] != "evidence":  # there was none to apply a rule to
+        yield _line("rule", decision["rule"].replace("_", " "))
+    for reason in (decision.get("reasons") or [])[1:]:
+        yield _line("also", f"{reason}: {SIGNUP_REASONS.get(reason, reason)}")
+    if "signed_up_at" in inputs:
+        before = ", had an account before" if inputs.get("existing_customer") else ""
+        yield _line("signed up", f"{inputs['signed_up_at']}{before}")
+    if inputs.get("click_token", "absent") != "absent":
+        yield _line("cookie", inputs["click_token"])
+    for click in inputs.get("clicks", ()):
+        yield _line("click", f"{click['clicked_at']} on {click['code']}: {TAKEN_AS.get(click['taken_as'], '')}")
+    if "promo_code" in inputs:
+        promo = inputs["promo_code"]
+        yield _line("promo code", f"{promo['code']}: {TAKEN_AS.get(promo['taken_as'], '')}")
+    for each in inputs.get("considered", ()):
+        verdict = ", ".join(each["reasons"]) or "accepted"
+        yield _line("considered", f"partner {each['partner_id']} in {each['program_id']}: {verdict}")
+    for step in decision["arithmetic"]:
+        yield _line("arithmetic", step)
+
+
+# --- a partner's balance --------------------------------------------------------------------------------------------
+
+_TERMS = (
+    ("accrued", "+", "commissions as they stand"),
+    ("reversed", "−", "taken back: refunds, lost disputes, customers who left before the hold's end"),
+    ("pending", "−", "not yet available, or held by an open dispute"),
+    ("processing", "−", "withdrawals asked for"),
+    ("paid", "−", "withdrawn"),
+    ("topped_up", "−", "used for top-ups"),
+    ("deposits", "+", "paid in"),
+    ("spent", "−", "charged for client payments"),
+)
+
+
+def partner(page: Told, balances: Sequence[Told], tiers: Mapping[str, Told], pending: Mapping[str, Told]) -> list[str]:
+    """What a partner has, and of what it is made. `pending`: by program, what waits for the end of a hold."""
+    lines = [f"Partner {page['partner_id']}"]
+    for each in page["programs"]:
+        program_id = each["program_id"]
+        lines.append(_line("program", f"{program_id}, since {each['activated_at']}"))
+        if tier := tiers.get(program_id):
+            following = tier["next"]
+            then = f"; {following['rate']} from {following['clients']}" if following else ""
+            lines.append(_line("tier", f"{_clients(tier['paying_clients'])}: rate {tier['rate']}{then}"))
+    if not balances:
+        lines.append(_line("balance", "none: nothing has happened that moves money"))
+    for balance in balances:
+        lines.append(_line("balance", f"{balance['program_id']}: {money(balance['available'])} available"))
+        lines += _sum(balance)
+        lines += _pending(balance["pending"], pending.get(balance["program_id"]))
+    return lines
+
+
+def _sum(balance: Told) -> Iterator[str]:
+    """The balance's own arithmetic, without the terms that are 0."""
+    for name, sign, meaning in _TERMS:
+        if balance[name]["minor"] or name == "accrued":
+            yield f"  {'':<12} {sign} {money(balance[name]):>16}  {name}: {meaning}"
+    yield f"  {'':<12} = {money(balance['available']):>16}  available"
+
+
+def _pending(pending: Told, waiting: Told | None) -> Iterator[str]:
+    """Of what pending is made. `waiting`: None where the commissions were not looked through, or none waits."""
+    if not pending["minor"] or waiting is None:
+        return
+    minor = waiting["by_currency"].get(pending["currency"], 0)
+    if minor:
+        of = money({"minor": minor, "currency": pending["currency"]})
+        yield _line("on hold", f"{of} of {waiting['count']} payments, the next from {waiting['next_at']}")
+    if waiting["complete"] and pending["minor"] > minor:
+        of = money({"minor": pending["minor"] - minor, "currency": pending["currency"]})
+        yield _line("disputed", f"{of} held by open disputes")
+
+
+# --- money that left ------------------------------------------------------------------------------------------------
+
+
+def withdrawal(told: Told) -> list[str]:
+    """What became of a withdrawal, from its events in order."""
+    lines = [f"Withdrawal {told['id']} of partner {told['partner_id']}: {money(told['amount'])}, {told['status']}."]
+    lines.append(_line("program", told["program_id"]))
+    lines += [_line(event["type"].partition(".")[2], event["time"]) for event in told["events"]]
+    if told.get("reason"):
+        lines.append(_line("reason", told["reason"]))
+    if minimums := told.get("minimums"):
+        lines.append(_line("rule", f"withdrawals from {', '.join(map(money, minimums))}; the oldest accruals first"))
+    else:
+        lines.append(_line("rule", "any positive amount that is available; the oldest accruals first"))
+    return lines
+
+
+def topup(told: Told) -> list[str]:
+    """What a top-up is worth, and why."""
+    amount, credited = told["amount"], told["credited"]
+    more = {"minor": credited["minor"] - amount["minor"], "currency": amount["currency"]}
+    lines = [
+        f"Top-up {told['id']} of partner {told['partner_id']}: {money(amount)} used, worth {money(credited)}.",
+        _line("program", told["program_id"]),
+        _line("account", told["account_id"]),
+        _line("applied", told["time"]),
+    ]
+    if points := told.get("points"):
+        lines.append(_line("rule", f"worth {points} more of the payments that the bonus was earned on"))
+    lines.append(_line("arithmetic", f"{money(amount)} + {money(more)} = {money(credited)}, the oldest accruals first"))
+    return lines
+
+
+def deposit(told: Told) -> list[str]:
+    lines = [f"Deposit {told['id']} of partner {told['partner_id']}: {money(told['amount'])}, {told['status']}."]
+    lines.append(_line("program", told["program_id"]))
+    return lines + [_line(event["type"].partition(".")[2], event["time"]) for event in told["events"]]
+
+
+# --- a customer that is not decided, and records --------------------------------------------------------------------
+
+
+def undecided(customer_id: str, count: int) -> list[str]:
+    """A customer whose signup has not come; `count` other records have."""
+    return [
+        f"Customer {customer_id} has not signed up, as far as the log tells.",
+        _line("waiting", f"{count} other records are about this customer; payments wait for the signup"),
+    ]
+
+
+def records(found: Iterable[Told]) -> Iterator[str]:
+    """Records of the log: where each stands, and what it says."""
+    for each in found:
+        yield f"  {each['topic']:<12} {each['position']:<10} {each['time']:<28} {each['type']}"
+        yield _line("", ", ".join(f"{name} {_shown(value)}" for name, value in each["data"].items()))
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, dict) and value.keys() == {"minor", "currency"}:
+        return money(value)
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
