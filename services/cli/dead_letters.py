@@ -79,6 +79,7 @@ class Letter:
         """Its type and its business id, as far as they can be read: nothing personal."""
         told = self.told
         kind, data = str(told.get("type", ""))[:60], told.get("data")
+        kind = kind if kind.isprintable() else repr(kind)
         known = data if isinstance(data, dict) else {}
         names = ("payment_id", "subscription_id", "account_id", "customer_id")
         own = next((known[name] for name in names if _is_id(known.get(name))), "")
@@ -259,8 +260,8 @@ def replay(
                 print(f"{len(found) - len(letters)} came from topics that refstream alone writes: not replayed")
         else:
             letters = asyncio.run(_at(settings, positions or ()))
-        again = [_again(letter) for letter in letters] if file is None else [_mended(letters[0], file)]
-        return asyncio.run(_publish(settings, again))
+        records = [again(letter) for letter in letters] if file is None else [mended(letters[0], file)]
+        return asyncio.run(_publish(settings, records))
 
     print(f"published {_or_exit(run)} records again")
 
@@ -280,7 +281,7 @@ def _replayable(letter: Letter) -> bool:
     return letter.topic in BY_NAME and BY_NAME[letter.topic].from_outside
 
 
-def _again(letter: Letter) -> Again:
+def again(letter: Letter) -> Again:
     """The record as it came, under the key that its id gives, else the key it had. Errors: LetterRefused."""
     if not _replayable(letter):
         raise LetterRefused(
@@ -305,7 +306,7 @@ def _key_in(told: dict[str, Any], topic: Topic) -> str | None:
     return key if isinstance(key, str) and _is_id(key) else None
 
 
-def _mended(letter: Letter, file: Path) -> Again:
+def mended(letter: Letter, file: Path) -> Again:
     """The mended record, checked. Errors: LetterRefused that names what is still wrong."""
     try:
         value = file.read_bytes().strip()

@@ -116,9 +116,13 @@ async def _explain(
         raise ExplainRefused("nobody to ask: start the local stack (`refstream up`), or give --url")
     bearer = token or signed(settings, Role.admin, "admin")
     async with httpx.AsyncClient(base_url=address, headers={"Authorization": f"Bearer {bearer}"}, timeout=30) as http:
-        api = _Api(http, format_instant(micros(settings.now())))
+        api = Api(http, format_instant(micros(settings.now())))
         # The local stack's log says nothing about what another address answers.
-        log = settings if settings.kafka and (not url or Settings.load().kafka or state and url == state.url) else None
+        log = (
+            settings
+            if settings.kafka and (not url or Settings.load().kafka or (state and url.rstrip("/") == state.url))
+            else None
+        )
         found = await api.by_id(name)
         if not found and partner:
             found = await api.of_partner(name, partner)
@@ -127,8 +131,10 @@ async def _explain(
     if not found:
         where = "" if log else ". Commissions, withdrawals and the like are found with --partner, or with Kafka"
         raise ExplainRefused(f"{name} names nothing that is known here{where}")
-    if log and with_records:
-        for each in found:
+    for each in found:
+        if not with_records:
+            each.records = []
+        elif log:
             each.records = await _records(log, each, personal=personal)
     return found
 
@@ -136,7 +142,7 @@ async def _explain(
 # --- by HTTP --------------------------------------------------------------------------------------------------------
 
 
-class _Api:
+class Api:
     """Asks the four APIs. Every method raises ExplainRefused where an answer is an error but 404."""
 
     def __init__(self, http: httpx.AsyncClient, now: str) -> None:
@@ -263,7 +269,7 @@ def _code(answer: httpx.Response) -> str:
 # --- from the log ---------------------------------------------------------------------------------------------------
 
 
-async def _from_log(settings: Settings, api: _Api, name: str) -> list[Found]:
+async def _from_log(settings: Settings, api: Api, name: str) -> list[Found]:
     """What the id names in the events that refstream or the platform wrote about it."""
     told = [
         event

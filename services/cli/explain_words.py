@@ -308,4 +308,5 @@ def records(found: Iterable[Told]) -> Iterator[str]:
 def _shown(value: Any) -> str:
     if isinstance(value, dict) and value.keys() == {"minor", "currency"}:
         return money(value)
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    # What a platform wrote is not trusted with the terminal.
+    return value if isinstance(value, str) and value.isprintable() else json.dumps(value, ensure_ascii=True)
