@@ -23,7 +23,8 @@ from services.cli.state import RunState, is_running, private_dir
 from services.cli.up import start_detached
 from services.runtime.settings import Settings
 
-LEAST_CUSTOMERS, MOST_VISITORS, CUSTOMERS_PER_VISITOR = 100, 200, 10
+LEAST_CUSTOMERS, MOST_CUSTOMERS = 100, 50_000
+MOST_VISITORS, CUSTOMERS_PER_VISITOR = 200, 10
 WITHDRAWING, TOPPING_UP = 3, 2
 LOOK_SECONDS, SETTLED_SECONDS = 0.4, 900.0
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
@@ -31,7 +32,9 @@ _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 def demo(
     seed: Annotated[int, typer.Option(help="What the platform is made up from: the same seed, the same facts.")] = 1,
-    customers: Annotated[int, typer.Option(min=LEAST_CUSTOMERS, max=200_000, help="How many customers it has.")] = 3000,
+    customers: Annotated[
+        int, typer.Option(min=LEAST_CUSTOMERS, max=MOST_CUSTOMERS, help="How many customers it has.")
+    ] = 3000,
     keep: Annotated[
         bool, typer.Option("--keep/--no-keep", help="Leave the stack running, or stop it if the demo started it.")
     ] = True,

@@ -89,7 +89,7 @@ class Platform:
             if clicks:
                 await asyncio.sleep(PAUSE_SECONDS)
             headers = BROWSER | ({"Cookie": f"{COOKIE}={cookie}"} if cookie else {})
-            answer = await self._http.get(f"/attribution/r/{codes[partner_id]}", headers=headers)
+            answer = await self._ask("GET", f"/attribution/r/{codes[partner_id]}", headers)
             cookie = answer.cookies.get(COOKIE) or ""
             if answer.status_code != httpx.codes.FOUND or not cookie:
                 raise DemoFailed(f"a click through {answer.request.url} was answered {answer.status_code}, not 302")
@@ -138,8 +138,7 @@ class Platform:
         return signed(self._settings, Role.partner, partner_id)
 
     async def _get(self, path: str, token: str) -> dict[str, Any]:
-        answer = await self._http.get(path, headers={"Authorization": f"Bearer {token}"})
-        return _body(answer)
+        return _body(await self._ask("GET", path, {"Authorization": f"Bearer {token}"}))
 
     async def _post(self, path: str, token: str, body: dict[str, Any]) -> dict[str, Any]:
         return _body(await self._send(path, token, body))
@@ -147,13 +146,21 @@ class Platform:
     async def _send(self, path: str, token: str, body: dict[str, Any]) -> httpx.Response:
         """The decision on a POST: asked for again under its Location while it is not there."""
         headers = {"Authorization": f"Bearer {token}", "Idempotency-Key": uuid.uuid4().hex}
-        answer = await self._http.post(path, json=body, headers=headers)
+        answer = await self._ask("POST", path, headers, body)
         deadline = time.monotonic() + DECIDED_SECONDS
         location = answer.headers.get("Location", "")
         while answer.status_code == httpx.codes.ACCEPTED and time.monotonic() < deadline:
             await asyncio.sleep(0.2)
-            answer = await self._http.get(location, headers={"Authorization": f"Bearer {token}"})
+            answer = await self._ask("GET", location, {"Authorization": f"Bearer {token}"})
         return answer
+
+    async def _ask(
+        self, method: str, path: str, headers: dict[str, str], body: dict[str, Any] | None = None
+    ) -> httpx.Response:
+        try:
+            return await self._http.request(method, path, headers=headers, json=body)
+        except httpx.HTTPError as error:
+            raise DemoFailed(f"{method} {self._url}{path}: {type(error).__name__} {error}") from None
 
 
 async def several(do: Callable[[Given], Awaitable[Got]], each: Iterable[Given], done: Callable[[], None]) -> list[Got]:

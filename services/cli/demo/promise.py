@@ -5,6 +5,7 @@ that a misreading on either side shows as a difference. The numbers stand here a
 Source: programs.md, keycrm and jupsoft.
 """
 
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -147,7 +148,7 @@ def _keycrm(customers: Sequence[Customer], at: int) -> Promise:
     firsts = sorted(min((p.at, p.payment_id) for p in payments) for payments in earning if payments)
     promise = Promise(clients=len(firsts))
     for payment in (payment for payments in earning for payment in payments):
-        clients = sum(first <= (payment.at, payment.payment_id) for first in firsts)
+        clients = bisect_right(firsts, (payment.at, payment.payment_id))  # this payment's client among them
         rate = next(rate for least, rate in KEYCRM_TIERS if clients >= least)
         promise.shares.append(_share(payment, rate, at))
     return promise
