@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from schemas.events import Event, PartnerActivated, TierReached
 from schemas.ids import derived_id
 from schemas.internal import SaleStated
+from schemas.money import decimal_text
 from schemas.programs import Programs
 from schemas.programs.terms import Share, Tier
 from schemas.topics import PARTNERS as PARTNERS_TOPIC
@@ -177,10 +178,12 @@ def _recount(context: Context[Row], state: Partner, sale: Sale, caused_by: str) 
     rows: dict[str, Row | None] = _client_rows(stored, sale.program_id, firsts)
     emits: list[Emit] = []
     for one in sorted(sales.values(), key=lambda s: s.place):
-        said, told = say(one, context.key, _rate(ladder, _tiers(context.programs, one), one), caused_by)
+        rate = _rate(ladder, _tiers(context.programs, one), one)
+        if one is not sale and (not one.accrues or decimal_text(rate) == one.said.rate):
+            continue  # of the others only the rate can have changed
+        said, told = say(one, context.key, rate, caused_by)
         emits += told
-        if said != one.said or one is sale:
-            rows[sale_row(one.payment_id)] = replace(one, said=said)
+        rows[sale_row(one.payment_id)] = replace(one, said=said)
     ladder, reached = _tell_tiers(ladder, _tiers(context.programs, sale), sale, context.key)
     return _change(context, state, sale.program_id, ladder, rows, (*emits, *reached))
 

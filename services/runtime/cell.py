@@ -27,12 +27,13 @@ import uuid
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import msgspec
 
 from schemas.commands import Answered
-from schemas.events import Event, event_json
+from schemas.events import Event, Payload, event_json
 from schemas.ids import derived_id, partition_of
 from schemas.programs import NotYetPublished, Programs
 from schemas.topics import BY_NAME, TOPIC_OF, Topic
@@ -338,9 +339,14 @@ class Cell:
                 waited, delay = waited + delay, min(1.0, delay * 2)
 
 
+@lru_cache(maxsize=None)
+def _is_commanded(kind: type[Payload]) -> bool:
+    return "command_id" in kind.model_fields
+
+
 def _command_of(event: Event) -> str | None:
     """The id of the command that the event is, or is on behalf of."""
-    return getattr(event.data, "command_id", None)
+    return event.data.command_id if _is_commanded(type(event.data)) else None  # type: ignore[attr-defined]
 
 
 def _without_edge(headers: tuple[tuple[str, bytes], ...]) -> tuple[tuple[str, bytes], ...]:
