@@ -27,7 +27,7 @@ import uuid
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -339,7 +339,7 @@ class Cell:
                 waited, delay = waited + delay, min(1.0, delay * 2)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _is_commanded(kind: type[Payload]) -> bool:
     return "command_id" in kind.model_fields
 
