@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from schemas import commands, events
-from schemas.commands import Command
 from schemas.events import REASONS_FOR_PAYMENTS, Event, Payload, Standing
 from schemas.ids import derived_id
 from schemas.money import MAX_MINOR, Money
