@@ -93,7 +93,6 @@ class BindingRequested(Payload):
     program_id: Id
     program_version: int
     customer_id: Id
-    evidence: str
     command_id: str
     body_hash: str
     caller: str

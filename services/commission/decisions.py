@@ -159,7 +159,7 @@ def _paid_by(payment: Payment) -> dict[str, Any] | None:
         "program_id": by.program_id,
         "integration": by.integration,
         "discount_rate": by.discount_rate,
-        **{name: {"minor": minor, "currency": payment.currency} for name, minor in amounts.items()},
+        **{name: {"minor": minor, "currency": by.currency} for name, minor in amounts.items()},
     }
 
 

@@ -1,7 +1,8 @@
 """The fold of a customer's facts (stage `commission.sales`): what each payment is to the partner, said when it changes.
 
-Shape: customers, payments, referrals, profiles, client payments → `sale.stated` for the partner's stage (all that the customer's own
-facts decide), `commission.declined` where there is no partner, `activity.changed` when the earning spans move.
+Shape: customers, payments, referrals, profiles, client payments → `sale.stated` for the partner's stage (all that the
+customer's own facts decide), `commission.declined` where there is no partner, `activity.changed` when the earning spans
+move.
 A payment that the partner made for the customer is `integrator_paid` whatever else is known, so it waits for no signup;
 only a binding that payouts has seen is waited for, to say it under the partner at once.
 Errors: a conflicting repeat, or a refund in another currency than its payment, is a dead letter.
@@ -145,6 +146,7 @@ class _Learnt:
             data.partner_id,
             data.program_id,
             data.integration,
+            data.charged.currency,
             data.list_price.minor,
             str(data.discount_rate),
             data.charged.minor,
@@ -153,9 +155,15 @@ class _Learnt:
         )
         known = self.customer.payments.get(data.payment_id)
         made = known or Payment(
-            data.payment_id, event.time, data.charged.minor, data.charged.currency, event.id, data.account_id
+            data.payment_id,
+            event.time,
+            data.charged.minor,
+            data.charged.currency,
+            event.id,
+            data.account_id,
+            interval=data.interval,
         )
-        self._put(replace(made, interval=made.interval or data.interval, caused_by=event.id, paid_by=paid_by))
+        self._put(replace(made, caused_by=event.id, paid_by=paid_by))
         self.find.append(f"payment:{data.payment_id}")
         self._unpark(data.payment_id)
 

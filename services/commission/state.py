@@ -55,6 +55,7 @@ class PaidByPartner(Struct, frozen=True, array_like=True):
     partner_id: str
     program_id: str
     integration: str
+    currency: str
     list_minor: int
     discount_rate: str
     charged_minor: int
