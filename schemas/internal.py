@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from schemas.events import Hold, Interval, Payload, PaymentDecline, register
+from schemas.events import Hold, Interval, Method, Payload, PaymentDecline, register
 from schemas.ids import Id
 from schemas.moments import Instant
 from schemas.money import Money, Rate
@@ -63,7 +63,7 @@ class CodeRequested(Payload):
 class ReferralListed(Payload):
     """A customer was bound to a partner: an entry of the partner's list of referrals.
 
-    `retained`: by an approved retention, so that the signup is not one that the partner brought.
+    `method`: how; after a retention the signup is not one that the partner brought.
     """
 
     type = "referral.listed"
@@ -72,7 +72,7 @@ class ReferralListed(Payload):
     customer_id: Id
     attributed_at: Instant
     signed_up_at: Instant
-    retained: bool = False
+    method: Method | None = None
 
 
 class ClickCounted(Payload):

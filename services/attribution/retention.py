@@ -146,7 +146,7 @@ def bind(context: Context[PersonRow], state: Person, asked: internal.BindingRequ
         customer_id=asked.customer_id,
         attributed_at=at,
         signed_up_at=state.signup.signed_up_at if state.signup else at,
-        retained=True,
+        method="retention",
     )
     approved = events.RetentionApproved(**ids)
     return Change(

@@ -161,7 +161,7 @@ def _in_rows(
                 listed=True,
                 attributed_at=data.attributed_at,
                 signed_up_at=data.signed_up_at,
-                retained=data.retained,
+                retained=data.method == "retention",
             )
             return Change(rows={row_id: listed})
         case events.ActivityChanged():

@@ -94,6 +94,7 @@ def _outcome(customer_id: str, at: int, decision: Decision) -> tuple[Emit, ...]:
                 customer_id=customer_id,
                 attributed_at=at,
                 signed_up_at=at,
+                method=method,
             )
             return (
                 Emit(derived_id("referral", customer_id), at, attributed),
@@ -117,7 +118,7 @@ def _bound_before(data: events.CustomerSignedUp, at: int, state: Person) -> tupl
     declined = events.ReferralDeclined.model_validate({**owner, "reason": "already_referred"})
     retained_at = at if state.retained_at is None else state.retained_at
     listed = internal.ReferralListed.model_validate(
-        {**owner, "attributed_at": retained_at, "signed_up_at": at, "retained": True}
+        {**owner, "attributed_at": retained_at, "signed_up_at": at, "method": "retention"}
     )
     return (
         Emit(derived_id("referral", data.customer_id), at, declined),

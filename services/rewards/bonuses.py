@@ -33,8 +33,8 @@ def learn(wallet: Wallet, event: Event) -> Wallet:
 def settle(wallet: Wallet, partner_id: str) -> Change[Wallet, Wallet]:
     """Say what follows for the bonuses from what the wallet has learnt, in whatever order it learnt it.
 
-    Shape: bonus.used for each use of a bonus that was granted (another one waits for the grant); bonus.expired, dated at
-    the expiry, for what is left when payouts has come so far.
+    Shape: bonus.used for each use of a bonus that was granted (another one waits for the grant); bonus.expired, dated
+    at the expiry, for what is left when payouts has come so far.
     """
     emits: list[Emit] = []
     bonuses: list[Bonus] = []
