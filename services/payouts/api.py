@@ -328,7 +328,10 @@ async def _own(who: Caller, has: Resources, partner_id: str, program_id: str, *,
         has_bonus = any(bonus.program_id == program_id for bonus in person.bonuses)
         if program_id in person.programs and (has_bonus or not awaits_bonus):
             return
-        await asyncio.sleep(LOOK_SECONDS)
+        await _wait(LOOK_SECONDS)
+
+
+_wait = asyncio.sleep
 
 
 async def _found(who: Caller, has: Resources, name: str) -> str:
