@@ -80,6 +80,8 @@ def settle(context: Context[PersonRow], state: Person, asked: commands.SettleRet
     claim = state.claims.get(asked.claim_id)
     if claim is None:
         return not_found(asked)
+    if claim.approved_by == asked.command_id:
+        return Change()  # the same command again, before its answer was there
     if claim.status != "requested":
         return _no(asked, "already_settled", "The claim was approved or rejected before.")
     ids = {
@@ -106,7 +108,11 @@ def settle(context: Context[PersonRow], state: Person, asked: commands.SettleRet
         caller=asked.caller,
     )
     return Change(
-        state=_with_claim(state, asked.claim_id, msgspec.structs.replace(claim, status="approving")),
+        state=_with_claim(
+            state,
+            asked.claim_id,
+            msgspec.structs.replace(claim, status="approving", approved_by=asked.command_id),
+        ),
         emits=(Emit(derived_id("evt", asked.claim_id, wanted.type), at, wanted),),
     )
 

@@ -62,7 +62,8 @@ ClaimStatus = Literal["requested", "approving", "approved", "rejected"]
 
 
 class Claim(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A client whom the partner claims. `approving`: approved, and the client's own key is asked."""
+    """A client whom the partner claims. `approving`: approved by the command `approved_by`, and the client's own key is
+    asked; that command is answered there."""
 
     program_id: str
     customer_id: str
@@ -71,6 +72,7 @@ class Claim(msgspec.Struct, frozen=True, omit_defaults=True):
     status: ClaimStatus = "requested"
     settled_at: int | None = None
     reason: str | None = None
+    approved_by: str | None = None
 
 
 class Link(msgspec.Struct, frozen=True):

@@ -225,7 +225,10 @@ def waiting(state: Customer) -> int:
 
 def is_decided(customer: Customer, payment: Payment) -> bool:
     """Whether there is an answer: the signup's is known, or the partner paid and no binding is on its way."""
-    return customer.binding is not None or (payment.paid_by is not None and not payment.paid_by.bound)
+    binding = customer.binding
+    if payment.paid_by is None:
+        return binding is not None
+    return not payment.paid_by.bound or (binding is not None and binding.partner_id != "")
 
 
 # --- saying: what the facts mean, where that differs from what was said before --------------------------------------

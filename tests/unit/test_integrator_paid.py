@@ -99,6 +99,12 @@ def test_a_binding_that_payouts_has_seen_is_waited_for_and_it_is_said_once() -> 
     assert (said.partner_id, said.reasons) == ("p", ("integrator_paid",))
 
 
+def test_a_retention_that_payouts_has_seen_is_waited_for_too() -> None:
+    client = Client().fold(declined(), by_partner(bound=True))
+    assert (client.said, waiting(client.state)) == ([], 1)
+    assert len(client.fold(bound(day=5)).said) == 1
+
+
 @pytest.mark.parametrize("signup", [declined(), bound(day=11)])
 def test_of_a_customer_not_bound_then_both_reasons_hold(signup: tuple[Payload, int]) -> None:
     client = Client().fold(signup, by_partner())

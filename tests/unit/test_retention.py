@@ -109,6 +109,19 @@ def test_a_claim_that_is_being_approved_is_settled_already(bench: Bench) -> None
     assert outcome(settle(bench, made, False)) == (409, "already_settled")
 
 
+def test_the_same_approval_sent_twice_has_one_answer(bench: Bench) -> None:
+    """A caller who repeats a request before its answer is there writes the command twice."""
+    sign_up(bench)
+    fields = {"claim_id": claim(bench).body["claim_id"], "approve": True}
+    command = commands.SettleRetention(**asked("ann", "admin:admin"), **fields)
+    twice = [Event(f"e-{number}", "/attribution", START, command) for number in range(2)]
+    on_their_way = [event for one in twice for event in bench._fold_at("attribution.people", one)]
+    assert [event.type for event in on_their_way] == ["binding.requested"]
+    assert command.command_id not in bench.reader.answers
+    bench.fold(*on_their_way)
+    assert outcome(bench.reader.answers[command.command_id]) == (200, "approved")
+
+
 @pytest.mark.parametrize(
     ("partner", "program", "customer", "status", "code"),
     [
