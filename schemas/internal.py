@@ -110,6 +110,7 @@ class ClientPaid(Payload):
     account_id: Id | None = None
     partner_id: Id
     program_id: Id
+    program_version: int
     integration: str
     interval: Interval
     list_price: Money

@@ -97,7 +97,7 @@ def decision(
     why = reasons(programs, customer, seen, payment)
     if binding is None or "not_referred" in why:
         if payment.paid_by:
-            known["program_id"] = payment.paid_by.program_id
+            known |= {"program_id": payment.paid_by.program_id, "program_version": payment.paid_by.program_version}
         return Decision(
             outcome="declined",
             reason=why[0],

@@ -145,6 +145,7 @@ class _Learnt:
         paid_by = PaidByPartner(
             data.partner_id,
             data.program_id,
+            data.program_version,
             data.integration,
             data.charged.currency,
             data.list_price.minor,
@@ -280,6 +281,8 @@ def statement(
             payment_id=payment.payment_id,
             customer_id=customer_id,
             account_id=payment.account_id,
+            program_id=payment.paid_by.program_id if payment.paid_by else None,
+            program_version=payment.paid_by.program_version if payment.paid_by else None,
             reason=why[0],
         )
     hold_until = seen.hold_until if seen and seen.hold_until is not None else payment.at

@@ -54,6 +54,7 @@ class PaidByPartner(Struct, frozen=True, array_like=True):
 
     partner_id: str
     program_id: str
+    program_version: int
     integration: str
     currency: str
     list_minor: int

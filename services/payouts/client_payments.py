@@ -66,7 +66,7 @@ def pay(context: LedgerContext, person: Person, event: Event, command: commands.
             return no(command, "insufficient_balance", "The charge is more than what is available.")
     row = _row(command, price, event.time)
     changed: dict[str, Row | None] = {client_payment_row_id(row.payment_id): row}
-    said = _said(command, row, bound=client is not None and bool(client.partner_id))
+    said = _said(command, row, program.version, bound=client is not None and bool(client.partner_id))
     return decided(context, person, event, command, changed, said, 201, views.client_payment(row))
 
 
@@ -142,7 +142,7 @@ def _row(command: commands.PayForClient, price: Price, at: int) -> ClientPayment
 
 
 def _said(
-    command: commands.PayForClient, row: ClientPaymentRow, *, bound: bool
+    command: commands.PayForClient, row: ClientPaymentRow, program_version: int, *, bound: bool
 ) -> tuple[events.ClientPaymentMade, ClientPaid]:
     def money(minor: int) -> Money:
         return Money(minor=minor, currency=row.currency)
@@ -160,4 +160,5 @@ def _said(
         "charged": money(row.charged_minor),
         "from_bonus": money(row.from_bonus_minor),
     }
-    return events.ClientPaymentMade.model_validate(same), ClientPaid.model_validate({**same, "bound": bound})
+    to_client = ClientPaid.model_validate({**same, "program_version": program_version, "bound": bound})
+    return events.ClientPaymentMade.model_validate(same), to_client

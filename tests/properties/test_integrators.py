@@ -64,7 +64,7 @@ def _said(number: int, paid: Paid, bound: bool) -> list[tuple[str, int, Payload]
     if paid.by != "platform":
         ids = {"payment_id": own, "customer_id": customer, "partner_id": "ann", "program_id": "integrated"}
         price = {"list_price": amount, "discount_rate": "0", "charged": amount, "from_bonus": amount}
-        client = ClientPaid(**ids, **price, integration="amo", interval="month", bound=bound)
+        client = ClientPaid(**ids, **price, program_version=1, integration="amo", interval="month", bound=bound)
         said.append((f"{own}-client", at, client))
     return said
 

@@ -133,7 +133,7 @@ def test_a_payment_is_said_to_the_world_and_to_the_clients_own_key() -> None:
     made, paid = partner.said[-2:]
     assert isinstance(made, events.ClientPaymentMade) and isinstance(paid, ClientPaid)
     assert made.model_dump(mode="json") == {**body, "partner_id": "p"}
-    assert paid.model_dump(mode="json") == {**body, "partner_id": "p", "bound": True}
+    assert paid.model_dump(mode="json") == {**body, "partner_id": "p", "program_version": 1, "bound": True}
 
 
 # --- whom, what -----------------------------------------------------------------------------------------------------

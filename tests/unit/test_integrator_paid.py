@@ -51,9 +51,10 @@ def eur(minor: int) -> Money:
 
 
 def by_partner(payment: str = "p1", day: int = 10, bound: bool = False) -> tuple[Payload, int]:
-    ids = {"payment_id": payment, "customer_id": "c", "partner_id": "p", "program_id": "message-help", "bound": bound}
+    ids = {"payment_id": payment, "customer_id": "c", "partner_id": "p", "bound": bound}
+    program = {"program_id": "message-help", "program_version": 1}
     price = {"list_price": eur(1000), "discount_rate": "0.35", "charged": eur(650), "from_bonus": eur(0)}
-    return ClientPaid(**ids, **price, integration="amo", interval="month"), START + day * DAY
+    return ClientPaid(**ids, **program, **price, integration="amo", interval="month"), START + day * DAY
 
 
 def by_platform(payment: str = "p1", day: int = 10, minor: int = 650) -> tuple[Payload, int]:
@@ -75,6 +76,7 @@ def test_it_needs_no_signup_to_be_declined() -> None:
     ((key, said),) = client.said
     assert isinstance(said, events.CommissionDeclined)
     assert (key, said.reason, said.partner_id, said.customer_id) == (None, "integrator_paid", None, "c")
+    assert (said.program_id, said.program_version) == ("message-help", 1)
     assert waiting(client.state) == 0
     record = client.record()
     assert (record.outcome, record.reasons, record.program_id) == ("declined", ("integrator_paid",), "message-help")
