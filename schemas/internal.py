@@ -1,13 +1,13 @@
 """Events between refstream's own stages, on internal topics. No platform reads them; they may change with a version."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from schemas.events import Hold, Payload, PaymentDecline, register
+from schemas.events import Hold, Interval, Method, Payload, PaymentDecline, register
 from schemas.ids import Id
 from schemas.moments import Instant
-from schemas.money import Money
+from schemas.money import Money, Rate
 
 
 class TakenBack(BaseModel):
@@ -61,7 +61,10 @@ class CodeRequested(Payload):
 
 
 class ReferralListed(Payload):
-    """A customer was bound to a partner: an entry of the partner's list of referrals."""
+    """A customer was bound to a partner: an entry of the partner's list of referrals.
+
+    `method`: how; after a retention the signup is not one that the partner brought.
+    """
 
     type = "referral.listed"
     partner_id: Id
@@ -69,6 +72,7 @@ class ReferralListed(Payload):
     customer_id: Id
     attributed_at: Instant
     signed_up_at: Instant
+    method: Method | None = None
 
 
 class ClickCounted(Payload):
@@ -80,16 +84,40 @@ class ClickCounted(Payload):
     clicked_at: Instant
 
 
-class RetentionMoved(Payload):
-    """A retention claim on its way between the partner's key and the customer's."""
+class BindingRequested(Payload):
+    """An approved retention asks for the customer; the customer's own key decides whether it is free."""
 
-    type = "retention.moved"
-    step: Literal["requested", "approved", "refused", "bound"]
+    type = "binding.requested"
     claim_id: Id
     partner_id: Id
     program_id: Id
+    program_version: int
     customer_id: Id
-    detail: dict[str, Any] = Field(default_factory=dict)
+    command_id: str
+    body_hash: str
+    caller: str
 
 
-register(SaleStated, CodeRequested, ReferralListed, ClickCounted, RetentionMoved)
+class ClientPaid(Payload):
+    """A partner paid for a client, on its way to the client's key: such a payment earns no commission.
+
+    `bound`: the client was bound to the partner when payouts decided, so the binding is on its way to every reader.
+    """
+
+    type = "client.paid"
+    payment_id: Id
+    customer_id: Id
+    account_id: Id | None = None
+    partner_id: Id
+    program_id: Id
+    program_version: int
+    integration: str
+    interval: Interval
+    list_price: Money
+    discount_rate: Rate
+    charged: Money
+    from_bonus: Money
+    bound: bool
+
+
+register(SaleStated, CodeRequested, ReferralListed, ClickCounted, BindingRequested, ClientPaid)

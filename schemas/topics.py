@@ -226,8 +226,14 @@ ROSTER = Topic(
     by("partner_id"),
     "partner id",
     "attribution",
-    (internal.ReferralListed, internal.ClickCounted, internal.RetentionMoved),
+    (internal.ReferralListed, internal.ClickCounted),
     internal=True,
+)
+BINDINGS = Topic(
+    "bindings", by("customer_id"), "customer id", "attribution", (internal.BindingRequested,), internal=True
+)
+CLIENT_PAYMENTS = Topic(
+    "client-payments", by("customer_id"), "customer id", "payouts", (internal.ClientPaid,), internal=True
 )
 ANSWERS_ATTRIBUTION = Topic(
     "answers.attribution", by("command_id"), "the command's key", "attribution", (commands.Answered,), internal=True
@@ -258,6 +264,8 @@ TOPICS: tuple[Topic, ...] = (
     SALES,
     CODES,
     ROSTER,
+    BINDINGS,
+    CLIENT_PAYMENTS,
     ANSWERS_ATTRIBUTION,
     ANSWERS_REWARDS,
     ANSWERS_PAYOUTS,

@@ -79,6 +79,7 @@ class Bench:
             self.reader.by_key[name, key] = _stored(change.state, type(stage.empty))
         stored.update({row_id: _stored(row, stage.row) for row_id, row in change.rows.items()})
         self.dead_letters += change.dead_letters
+        self.reader.found.update({(name, found): key for found in change.find})
         for answer in change.answers:
             to = answer.to
             self.reader.answers[to.command_id] = Answered(

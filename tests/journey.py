@@ -8,12 +8,13 @@ A file of `tests/golden/<program>/` holds one object per line:
     {"none": {"type": …, "data": {…}}}                       no such event comes out
     {"dead": {"reason": …, "topic": …, "field"?: …}}          a dead letter with these headers
     {"balance": {"partner_id": …, "program_id": …, "currency": …, "as_of"?: …, "available": 900, …}}   minor units
-In strings, `~x` is an id of this journey, `$link(~x)` the code of the link that command ~x made.
+In strings, `~x` is an id of this journey, `$link(~x)` the code of the link that command ~x made; likewise `$promo(~x)`,
+and the ids of `$deposit(~x)`, `$client_payment(~x)` and `$claim(~x)`.
 """
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,18 @@ from typing import Any
 import orjson
 
 from schemas.events import Event, parse_event
-from services.attribution.codes import LINK_BYTES, derived_code
+from schemas.ids import derived_id
+from services.attribution.codes import LINK_BYTES, PROMO_BYTES, derived_code
 
 GOLDEN = Path(__file__).parent / "golden"
+MADE_BY: dict[str, Callable[[str], str]] = {
+    "link": lambda command_id: derived_code(command_id, LINK_BYTES),
+    "promo": lambda command_id: derived_code(command_id, PROMO_BYTES).upper(),
+    "deposit": lambda command_id: derived_id("dep", command_id),
+    "client_payment": lambda command_id: derived_id("cp", command_id),
+    "claim": lambda command_id: derived_id("claim", command_id),
+}
+"""What a command makes, by the command's id."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +71,7 @@ def journeys() -> list[Journey]:
 
 def _own_ids(line: str, name: str) -> str:
     line = re.sub(r"(?<![\w~])~(?=\w)", f"{name}.", line)
-    return re.sub(r"\$link\(([^)]+)\)", lambda match: derived_code(match[1], LINK_BYTES), line)
+    return re.sub(r"\$(\w+)\(([^)]+)\)", lambda match: MADE_BY[match[1]](match[2]), line)
 
 
 def _event(name: str, told: dict[str, Any]) -> Event:

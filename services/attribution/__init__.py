@@ -1,14 +1,24 @@
 """Attribution: who brought a customer.
 
 reads     customers, profiles, clicks, its commands, what commission says of activity, and its own partners
-writes    referrals, partners, programs, clicks (its API), and the internal topics codes and roster
+writes    referrals, partners, programs, clicks (its API), and the internal topics codes, roster and bindings
 key       a person's id (customer, partner) or a program's; a code; a visitor's id
 remembers state.py
 """
 
 from typing import Any
 
-from schemas.topics import CLICKS, CODES, COMMANDS_ATTRIBUTION, COMMISSIONS, CUSTOMERS, PARTNERS, PROFILES, ROSTER
+from schemas.topics import (
+    BINDINGS,
+    CLICKS,
+    CODES,
+    COMMANDS_ATTRIBUTION,
+    COMMISSIONS,
+    CUSTOMERS,
+    PARTNERS,
+    PROFILES,
+    ROSTER,
+)
 from services.attribution import clicks, codes, rules
 from services.attribution.cookie import CookieSigner
 from services.attribution.signups import ReadToken
@@ -20,7 +30,7 @@ from services.runtime.stage import Stage
 def _people(read_token: ReadToken) -> Stage[Person, PersonRow]:
     return Stage(
         name="attribution.people",
-        reads=(CUSTOMERS, PROFILES, COMMANDS_ATTRIBUTION, PARTNERS, ROSTER, COMMISSIONS),
+        reads=(CUSTOMERS, PROFILES, COMMANDS_ATTRIBUTION, PARTNERS, ROSTER, BINDINGS, COMMISSIONS),
         empty=Person(),
         step=rules.step_with(read_token),
         row=PersonRow,

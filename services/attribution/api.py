@@ -18,12 +18,14 @@ from services.attribution import PEOPLE, STAGES, views
 from services.attribution.codes import promo_code_fault
 from services.attribution.publishing import CLOCK_DIFFERENCE
 from services.attribution.redirect import WriteClick, redirect_routes
+from services.attribution.retention import claim_name
 from services.attribution.state import Person, Version
 from services.runtime.http import (
     AsOf,
     Body,
     Caller,
     Moment,
+    NoBody,
     Page,
     Problem,
     Resources,
@@ -45,6 +47,7 @@ from services.runtime.settings import Settings
 router = APIRouter()
 
 MAX_ACCOUNTS = 1000
+Evidence = Annotated[str, Field(strict=True, min_length=1, max_length=8192)]
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
 
 
@@ -68,6 +71,18 @@ class LinkBody(Body):
 class PromoCodeBody(Body):
     program_id: Id
     code: Text | None = None
+
+
+class RetentionBody(Body):
+    """`evidence`: of the partner's support for the client's integration; an admin judges it."""
+
+    program_id: Id
+    customer_id: Id
+    evidence: Evidence
+
+
+class RejectionBody(Body):
+    reason: Text
 
 
 class AccountOrderBody(Body):
@@ -180,6 +195,59 @@ async def order_accounts(
     return await commands.run(request, who, STAGES, asks.OrderAccounts, body, partner_id=partner_id)
 
 
+@router.post(
+    "/partners/{partner_id}/retention-claims",
+    status_code=201,
+    response_model=views.ClaimMade,
+    summary="Claim a client who is a customer already",
+)
+async def claim_retention(
+    request: Request, partner_id: Id, body: RetentionBody, who: TheCaller, commands: TheCommands
+) -> Response:
+    require(who, "partner")
+    own_partner(who, partner_id)
+    return await commands.run(request, who, STAGES, asks.RequestRetention, body, partner_id=partner_id)
+
+
+@router.get("/retention-claims", summary="Retention claims of all partners, newest first")
+async def retention_claims(
+    who: TheCaller, has: TheResources, paging: ThePaging, status: views.ClaimState | None = None
+) -> Page[views.ClaimShown]:
+    require(who, "admin")
+    found = [
+        claim
+        async for partner_id, person in has.reader.all_states(PEOPLE)
+        for claim in views.claims(partner_id, person, status)
+    ]
+    return page(found, lambda claim: (claim.requested_at, claim.claim_id), paging, lambda claim: claim)
+
+
+@router.post(
+    "/retention-claims/{claim_id}/approve",
+    response_model=views.ClaimSettled,
+    summary="Bind the claimed client to the partner from now on",
+)
+async def approve_retention(
+    request: Request,
+    claim_id: Id,
+    who: TheCaller,
+    has: TheResources,
+    commands: TheCommands,
+    body: NoBody | None = None,
+) -> Response:
+    """409 `already_referred` where the client was bound to somebody meanwhile."""
+    return await _settle(request, who, has, commands, claim_id, approve=True)
+
+
+@router.post(
+    "/retention-claims/{claim_id}/reject", response_model=views.ClaimSettled, summary="Refuse a retention claim"
+)
+async def reject_retention(
+    request: Request, claim_id: Id, body: RejectionBody, who: TheCaller, has: TheResources, commands: TheCommands
+) -> Response:
+    return await _settle(request, who, has, commands, claim_id, approve=False, reason=body.reason)
+
+
 @router.get(
     "/customers/{customer_id}/decision",
     response_model_exclude_none=True,
@@ -237,6 +305,19 @@ async def _partner(has: Resources, who: Caller, partner_id: str) -> Person:
     if who.role != "partner" and not person.activations:
         raise not_found()
     return person
+
+
+async def _settle(
+    request: Request, who: Caller, has: Resources, commands: TheCommands, claim_id: str, **fields: Any
+) -> Response:
+    """Errors: Problem 403; 404 for an unknown claim."""
+    require(who, "admin")
+    partner_id = await has.reader.find(PEOPLE, claim_name(claim_id))
+    if partner_id is None:
+        raise not_found()
+    return await commands.run(
+        request, who, STAGES, asks.SettleRetention, partner_id=partner_id, claim_id=claim_id, **fields
+    )
 
 
 def _document(version: Version) -> dict[str, Any]:

@@ -15,18 +15,12 @@ from services.attribution.codes import (
     promo_code_fault,
 )
 from services.attribution.state import Activation, Person, PersonRow
-from services.runtime.stage import Answer, Change, Commanded, Context, Emit, refused
+from services.runtime.stage import Answer, Change, Commanded, Context, Emit, invalid, refused
 
 PersonChange = Change[Person, PersonRow]
 
 
-def invalid(to: Commanded, field: str, message: str) -> Answer:
-    """A field that only the fold could refuse, as the HTTP layer would have refused it."""
-    body = {"code": "invalid", "detail": "The request is not valid.", "errors": [{"field": field, "message": message}]}
-    return Answer(to, 422, body)
-
-
-def _not_found(to: Commanded) -> PersonChange:
+def not_found(to: Commanded) -> PersonChange:
     return Change(answers=(refused(to, "not_found", "There is no such thing here.", status=404),))
 
 
@@ -39,7 +33,7 @@ def activate(context: Context[PersonRow], state: Person, asked: commands.Activat
     """
     program = context.programs.at(asked.program_id, at)
     if program is None:
-        return _not_found(asked)
+        return not_found(asked)
     if not asked.accepted_terms:
         return Change(answers=(refused(asked, "terms_not_accepted", "The program's terms must be accepted."),))
     if known := state.activations.get(asked.program_id):
@@ -81,9 +75,9 @@ def create_link(context: Context[PersonRow], state: Person, asked: commands.Crea
 
     Errors: 404 unless an active partner of the program; 422 `destination_not_allowed`.
     """
-    program = _program_of(context, state, asked.program_id, at)
+    program = program_of(context, state, asked.program_id, at)
     if program is None:
-        return _not_found(asked)
+        return not_found(asked)
     if asked.destination is not None and not destination_allowed(program, asked.destination):
         detail = "A link leads to http or https addresses of the program's own hosts."
         return Change(answers=(refused(asked, "destination_not_allowed", detail, status=422),))
@@ -110,9 +104,9 @@ def create_promo_code(
     Errors: 404 unless an active partner of the program; 422 `invalid` for a code that is none, or in a program without
     promo codes.
     """
-    program = _program_of(context, state, asked.program_id, at)
+    program = program_of(context, state, asked.program_id, at)
     if program is None:
-        return _not_found(asked)
+        return not_found(asked)
     if not program.attribution.promo_codes:
         return Change(answers=(invalid(asked, "program_id", "This program has no promo codes."),))
     if asked.code is not None and (fault := promo_code_fault(asked.code)):
@@ -137,8 +131,8 @@ def order_accounts(context: Context[PersonRow], state: Person, asked: commands.O
     Shape: one OrderAccounts → one AccountsOrdered, dated `effective_at`. Which order is in force at a verification is
     for its reader to say. Errors: 404 unless an active partner of the program; 422 for an account named twice.
     """
-    if _program_of(context, state, asked.program_id, at) is None:
-        return _not_found(asked)
+    if program_of(context, state, asked.program_id, at) is None:
+        return not_found(asked)
     if len(set(asked.account_ids)) != len(asked.account_ids):
         return Change(answers=(invalid(asked, "account_ids", "Name each account once."),))
     effective_at = at if asked.effective_at is None else asked.effective_at
@@ -154,6 +148,6 @@ def order_accounts(context: Context[PersonRow], state: Person, asked: commands.O
     )
 
 
-def _program_of(context: Context[PersonRow], state: Person, program_id: str, at: int) -> Program | None:
+def program_of(context: Context[PersonRow], state: Person, program_id: str, at: int) -> Program | None:
     """The program in force, or None unless the person is a partner of it."""
     return context.programs.at(program_id, at) if program_id in state.activations else None

@@ -8,9 +8,9 @@ from schemas import commands, events
 from schemas.ids import derived_id
 from schemas.moments import SECOND, WIRE
 from schemas.programs.terms import Program
-from services.attribution.partnership import PersonChange, invalid
+from services.attribution.partnership import PersonChange
 from services.attribution.state import Person, Version
-from services.runtime.stage import Answer, Change, Emit
+from services.runtime.stage import Answer, Change, Emit, invalid
 
 CLOCK_DIFFERENCE = 5 * SECOND
 """How far behind ours the clock of whoever says "from now on" may be. The version holds from its publication then."""

@@ -7,7 +7,7 @@ import msgspec
 from schemas import commands, events, internal
 from schemas.events import Event
 from schemas.moments import moment
-from services.attribution import partnership, publishing, signups
+from services.attribution import partnership, publishing, retention, signups
 from services.attribution.signups import ReadToken
 from services.attribution.state import (
     Account,
@@ -73,6 +73,14 @@ def step_with(read_token: ReadToken) -> Step:
                 return partnership.create_promo_code(context, state, asked, event.time)
             case commands.OrderAccounts() as asked:
                 return partnership.order_accounts(context, state, asked, event.time)
+            case commands.RequestRetention() as asked:
+                return retention.request(context, state, asked, event.time)
+            case commands.SettleRetention() as asked:
+                return retention.settle(context, state, asked, event.time)
+            case internal.BindingRequested() as asked:
+                return retention.bind(context, state, asked, event.time)
+            case events.RetentionApproved() | events.RetentionRejected() as data:
+                return Change(state=retention.settled(state, data, event.time))
             case commands.PublishProgram() as asked:
                 return publishing.publish(state, asked, event.time)
             case events.LinkCreated() | events.PromoCodeCreated() as data:
@@ -153,6 +161,7 @@ def _in_rows(
                 listed=True,
                 attributed_at=data.attributed_at,
                 signed_up_at=data.signed_up_at,
+                retained=data.method == "retention",
             )
             return Change(rows={row_id: listed})
         case events.ActivityChanged():

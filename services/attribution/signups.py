@@ -22,7 +22,8 @@ def sign_up(
     """Decide on a signup, once and at once.
 
     Shape: one CustomerSignedUp → one ReferralAttributed and the partner's ReferralListed, or one ReferralDeclined.
-    All are dated like the signup. Errors: Missing while a code or partner is not loaded; NotYetPublished.
+    All are dated like the signup. A customer whom a retention has bound before stays bound.
+    Errors: Missing while a code or partner is not loaded; NotYetPublished.
     """
     signup = Signup(
         signed_up_at=at,
@@ -32,6 +33,8 @@ def sign_up(
         phone=None if state.forgotten else data.phone,
         marks=() if state.forgotten else contacts.marks(data.email, data.phone),
     )
+    if state.is_bound:
+        return Change(state=msgspec.structs.replace(state, signup=signup), emits=_bound_before(data, at, state))
     who = Newcomer(data.customer_id, at, data.existing_customer, frozenset(contacts.marks(data.email, data.phone)))
 
     def owner_of(code: str) -> Owner | None:
@@ -91,6 +94,7 @@ def _outcome(customer_id: str, at: int, decision: Decision) -> tuple[Emit, ...]:
                 customer_id=customer_id,
                 attributed_at=at,
                 signed_up_at=at,
+                method=method,
             )
             return (
                 Emit(derived_id("referral", customer_id), at, attributed),
@@ -104,3 +108,19 @@ def _outcome(customer_id: str, at: int, decision: Decision) -> tuple[Emit, ...]:
                 partner_id=decision.partner_id,
             )
             return (Emit(derived_id("referral", customer_id), at, declined),)
+
+
+def _bound_before(data: events.CustomerSignedUp, at: int, state: Person) -> tuple[Emit, ...]:
+    """The signup of a customer who was bound before it arrived: it changes the date in the partner's list alone."""
+    decision = state.decision
+    assert decision is not None and decision.partner_id is not None and decision.program_id is not None
+    owner = {"partner_id": decision.partner_id, "program_id": decision.program_id, "customer_id": data.customer_id}
+    declined = events.ReferralDeclined.model_validate({**owner, "reason": "already_referred"})
+    retained_at = at if state.retained_at is None else state.retained_at
+    listed = internal.ReferralListed.model_validate(
+        {**owner, "attributed_at": retained_at, "signed_up_at": at, "method": "retention"}
+    )
+    return (
+        Emit(derived_id("referral", data.customer_id), at, declined),
+        Emit(derived_id("listed", data.customer_id), at, listed),
+    )

@@ -58,6 +58,23 @@ class Activation(msgspec.Struct, frozen=True, omit_defaults=True):
     marks: tuple[str, ...] = ()
 
 
+ClaimStatus = Literal["requested", "approving", "approved", "rejected"]
+
+
+class Claim(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A client whom the partner claims. `approving`: approved by the command `approved_by`, and the client's own key is
+    asked; that command is answered there."""
+
+    program_id: str
+    customer_id: str
+    evidence: str
+    requested_at: int
+    status: ClaimStatus = "requested"
+    settled_at: int | None = None
+    reason: str | None = None
+    approved_by: str | None = None
+
+
 class Link(msgspec.Struct, frozen=True):
     code: str
     program_id: str
@@ -81,7 +98,10 @@ class Version(msgspec.Struct, frozen=True):
 
 
 class Person(msgspec.Struct, frozen=True, omit_defaults=True):
-    """`seen`: which events of the customer have counted. `forgotten`: nothing personal may be kept any more."""
+    """`seen`: which events of the customer have counted. `forgotten`: nothing personal may be kept any more.
+
+    `retained_at`: when the customer was bound by an approved retention. `claims`: of the partner, by claim id.
+    """
 
     seen: dict[bytes, bytes] = {}
     signup: Signup | None = None
@@ -93,12 +113,20 @@ class Person(msgspec.Struct, frozen=True, omit_defaults=True):
     links: tuple[Link, ...] = ()
     promo_codes: tuple[PromoCode, ...] = ()
     versions: tuple[Version, ...] = ()
+    retained_at: int | None = None
+    claims: dict[str, Claim] = {}
+
+    @property
+    def is_bound(self) -> bool:
+        """Whether the customer is bound to a partner, for ever."""
+        return self.decision is not None and self.decision.outcome == "attributed"
 
 
 class Referral(msgspec.Struct, frozen=True, tag="referral"):
     """A partner's row per referred customer, `r:<customer>`.
 
-    `listed` is False while only the activity has arrived. `earning`: the half-open spans in which payments earn, None
+    `listed` is False while only the activity has arrived. `retained`: bound by a retention, so no signup of the
+    partner's. `earning`: the half-open spans in which payments earn, None
     until the first word on it.
     """
 
@@ -108,6 +136,7 @@ class Referral(msgspec.Struct, frozen=True, tag="referral"):
     attributed_at: int = 0
     signed_up_at: int = 0
     earning: tuple[tuple[int, int | None], ...] | None = None
+    retained: bool = False
 
 
 class ClickDay(msgspec.Struct, frozen=True, tag="clicks"):

@@ -1,7 +1,7 @@
 """What the pages show, made of what is remembered. Pure: the shell says what time it is."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -13,6 +13,8 @@ from schemas.programs.terms import MonthlyDiscount
 from services.attribution import contacts
 from services.attribution.rules import utc_date
 from services.attribution.state import ClickDay, Decision, Person, PersonRow, Profile, Referral
+
+ClaimState = Literal["requested", "approved", "rejected"]
 
 
 class Shown(BaseModel):
@@ -103,6 +105,58 @@ class DecisionShown(Shown):
     arithmetic: list[str]
 
 
+class ClaimMade(Shown):
+    """A retention claim as its partner gets it."""
+
+    claim_id: Id
+    program_id: Id
+    customer_id: Id
+    status: str = Field(description="requested")
+
+
+class ClaimSettled(Shown):
+    claim_id: Id
+    partner_id: Id
+    program_id: Id
+    customer_id: Id
+    status: str = Field(description="approved or rejected")
+    settled_at: Instant
+    reason: str | None = Field(None, description="why it was rejected")
+
+
+class ClaimShown(Shown):
+    """A retention claim as an admin judges it."""
+
+    claim_id: Id
+    partner_id: Id
+    program_id: Id
+    customer_id: Id
+    evidence: str
+    status: ClaimState
+    requested_at: Instant
+    settled_at: Instant | None
+    reason: str | None = Field(description="why it was rejected")
+
+
+def claims(partner_id: str, person: Person, status: ClaimState | None) -> list[ClaimShown]:
+    """A partner's claims, those in one state or all. One that waits for the client's own key is still `requested`."""
+    found = [
+        ClaimShown(
+            claim_id=claim_id,
+            partner_id=partner_id,
+            program_id=claim.program_id,
+            customer_id=claim.customer_id,
+            evidence=claim.evidence,
+            status="requested" if claim.status == "approving" else claim.status,
+            requested_at=claim.requested_at,
+            settled_at=claim.settled_at,
+            reason=claim.reason,
+        )
+        for claim_id, claim in person.claims.items()
+    ]
+    return [claim for claim in found if status in (None, claim.status)]
+
+
 def decision_shown(customer_id: str, decision: Decision) -> DecisionShown:
     return DecisionShown(
         outcome=decision.outcome,
@@ -180,7 +234,7 @@ def statistics(
         match row:
             case ClickDay(date=date):
                 clicks[date] = clicks.get(date, 0) + row.clicks
-            case Referral(listed=True):
+            case Referral(listed=True, retained=False):
                 date = utc_date(row.signed_up_at)
                 signups[date] = signups.get(date, 0) + 1
             case Referral():

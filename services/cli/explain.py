@@ -160,6 +160,8 @@ class Api:
         customer_id = decision["customer_id"]
         signup = await self._get(f"/attribution/customers/{_safe(customer_id)}/decision")
         look_in = {"payments": customer_id, "commissions": decision.get("partner_id") or customer_id}
+        if paid_by := decision["inputs"].get("paid_by"):
+            look_in["payouts"] = paid_by["partner_id"]
         says = words.payment(decision, signup, self._now)
         return Found("payment", {"decision": decision, "signup": signup}, says, look_in, payment_id)
 

@@ -80,6 +80,7 @@ def _payment_body(decision: Told, signup: Told | None, now: str) -> Iterator[str
         yield _line("also", f"{reason}: {PAYMENT_REASONS.get(reason, reason)}")
     about = [f"{name.removesuffix('_id')} {inputs[name]}" for name in _PAID_FOR if name in inputs]
     yield _line("paid", ", ".join([money(inputs["amount"]), inputs["paid_at"], *about]))
+    yield from _paid_by(inputs)
     if signup is not None:
         yield _line("signup", f"{_bound(signup)}; more: refstream explain {decision['customer_id']}")
     elif decision["outcome"] == "waiting":
@@ -95,6 +96,17 @@ def _payment_body(decision: Told, signup: Told | None, now: str) -> Iterator[str
         yield _line("changed by", f"event {inputs['changed_by']}, the last that is about it")
     if "commission_id" in decision:
         yield _line("commission", decision["commission_id"])
+
+
+def _paid_by(inputs: Told) -> Iterator[str]:
+    """How a partner paid for the client."""
+    by = inputs.get("paid_by")
+    if by is None:
+        return
+    how = f"list price {money(by['list_price'])} with discount rate {by['discount_rate']}"
+    if by["from_bonus"]["minor"]:
+        how = "from the welcome bonus"
+    yield _line("paid by", f"partner {by['partner_id']}, {by['integration']}: {how}")
 
 
 _PAID_FOR = ("product_id", "subscription_id", "account_id")

@@ -15,7 +15,7 @@ from schemas.events import PaymentDecline
 from schemas.ids import Id
 from schemas.moments import Instant, format_instant
 from schemas.programs import Programs
-from services.commission.sales import commission_id
+from services.commission.sales import commission_id, is_decided
 from services.commission.saying import reversals
 from services.commission.state import Customer, Ladder, Payment, Sale
 from services.commission.terms import Frame, frame, product_of, reasons
@@ -60,18 +60,20 @@ class Decision(BaseModel):
 
 def outcome_by_facts(programs: Programs, customer: Customer, payment: Payment) -> Outcome:
     """The outcome as far as the customer's facts tell it, for choosing records before they are built."""
-    if customer.binding is None:
+    if not is_decided(customer, payment):
         return "waiting"
     return "declined" if reasons(programs, customer, frame(programs, customer), payment) else "accrued"
 
 
 def of_program(programs: Programs, customer: Customer, program_id: str) -> Iterator[Payment]:
-    """The customer's payments that a program decides: those since the binding under it."""
+    """The customer's payments that a program decides: those since the binding under it, else those paid under it."""
     binding = customer.binding
-    if binding is None or not binding.partner_id or binding.program_id != program_id:
-        return
     for payment in customer.payments.values():
-        if payment.at >= binding.attributed_at:
+        if binding is not None and binding.partner_id and payment.at >= binding.attributed_at:
+            decides = binding.program_id
+        else:
+            decides = payment.paid_by.program_id if payment.paid_by else ""
+        if decides == program_id:
             yield payment
 
 
@@ -86,19 +88,21 @@ def decision(
         "commission_id": commission_id(payment.payment_id),
     }
     binding = customer.binding
-    if binding is None:
+    if not is_decided(customer, payment):
         return Decision(
             outcome="waiting", rule=WAITING_RULE, inputs=_payment_inputs(customer, payment), arithmetic=(), **known
         )
     seen = frame(programs, customer)
     inputs = _payment_inputs(customer, payment) | _referral_inputs(customer, seen)
     why = reasons(programs, customer, seen, payment)
-    if why[:1] == ("not_referred",):
+    if binding is None or "not_referred" in why:
+        if payment.paid_by:
+            known |= {"program_id": payment.paid_by.program_id, "program_version": payment.paid_by.program_version}
         return Decision(
             outcome="declined",
-            reason="not_referred",
+            reason=why[0],
             reasons=why,
-            rule=RULES["not_referred"],
+            rule=RULES[why[0]],
             inputs=inputs,
             arithmetic=(),
             **known,
@@ -138,9 +142,25 @@ def _payment_inputs(customer: Customer, payment: Payment) -> dict[str, Any]:
             }
             for d in payment.disputes
         ],
+        "paid_by": _paid_by(payment),
         "changed_by": payment.caused_by,
     }
     return {name: value for name, value in own.items() if value not in (None, [])}
+
+
+def _paid_by(payment: Payment) -> dict[str, Any] | None:
+    """How a partner paid for the customer."""
+    by = payment.paid_by
+    if by is None:
+        return None
+    amounts = {"list_price": by.list_minor, "charged": by.charged_minor, "from_bonus": by.from_bonus_minor}
+    return {
+        "partner_id": by.partner_id,
+        "program_id": by.program_id,
+        "integration": by.integration,
+        "discount_rate": by.discount_rate,
+        **{name: {"minor": minor, "currency": by.currency} for name, minor in amounts.items()},
+    }
 
 
 def _referral_inputs(customer: Customer, seen: Frame | None) -> dict[str, Any]:

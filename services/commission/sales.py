@@ -1,7 +1,10 @@
 """The fold of a customer's facts (stage `commission.sales`): what each payment is to the partner, said when it changes.
 
-Shape: customers, payments, referrals, profiles → `sale.stated` for the partner's stage (all that the customer's own
-facts decide), `commission.declined` where there is no partner, `activity.changed` when the earning spans move.
+Shape: customers, payments, referrals, profiles, client payments → `sale.stated` for the partner's stage (all that the
+customer's own facts decide), `commission.declined` where there is no partner, `activity.changed` when the earning spans
+move.
+A payment that the partner made for the customer is `integrator_paid` whatever else is known, so it waits for no signup;
+only a binding that payouts has seen is waited for, to say it under the partner at once.
 Errors: a conflicting repeat, or a refund in another currency than its payment, is a dead letter.
 Source: programs.md; contract.md, Order and Repeats.
 """
@@ -14,11 +17,21 @@ from msgspec.structs import replace
 from schemas import events
 from schemas.events import ActivityChanged, CommissionDeclined, Event, Hold, parse_event
 from schemas.ids import derived_id
-from schemas.internal import SaleStated, TakenBack
+from schemas.internal import ClientPaid, SaleStated, TakenBack
 from schemas.money import Money
 from schemas.programs import Programs
-from schemas.topics import CUSTOMERS, PAYMENTS, PROFILES, REFERRALS
-from services.commission.state import Account, Binding, Customer, Dispute, Parked, Payment, Refund, SubscriptionStep
+from schemas.topics import CLIENT_PAYMENTS, CUSTOMERS, PAYMENTS, PROFILES, REFERRALS
+from services.commission.state import (
+    Account,
+    Binding,
+    Customer,
+    Dispute,
+    PaidByPartner,
+    Parked,
+    Payment,
+    Refund,
+    SubscriptionStep,
+)
 from services.commission.terms import Frame, earning_spans, frame, priced_by, reasons
 from services.runtime.repeats import Repeat, judge
 from services.runtime.stage import Change, Context, DeadLetter, Emit, Record, Stage
@@ -89,6 +102,8 @@ class _Learnt:
                     self.customer = replace(customer, binding=Binding("", "", 0, at, event.id))
             case events.PaymentSucceeded() as data:
                 self._paid(data, event)
+            case ClientPaid() as data:
+                self._paid_by_partner(data, event)
             case events.PaymentRefunded() | events.PaymentDisputed() | events.DisputeClosed() as data:
                 self._after_payment(data, record, event)
             case _:
@@ -102,6 +117,7 @@ class _Learnt:
         self.touched.append(payment.payment_id)
 
     def _paid(self, data: events.PaymentSucceeded, event: Event) -> None:
+        known = self.customer.payments.get(data.payment_id, Payment("", 0, 0, "", ""))  # a partner's, or none
         self._put(
             Payment(
                 data.payment_id,
@@ -116,8 +132,39 @@ class _Learnt:
                 data.provider,
                 None if data.quantity_gb is None else str(data.quantity_gb),
                 data.interval,
+                known.refunds,
+                known.disputes,
+                known.paid_by,
             )
         )
+        self.find.append(f"payment:{data.payment_id}")
+        self._unpark(data.payment_id)
+
+    def _paid_by_partner(self, data: ClientPaid, event: Event) -> None:
+        """What the platform said of the same payment holds; where it said nothing, the charge is the payment."""
+        paid_by = PaidByPartner(
+            data.partner_id,
+            data.program_id,
+            data.program_version,
+            data.integration,
+            data.charged.currency,
+            data.list_price.minor,
+            str(data.discount_rate),
+            data.charged.minor,
+            data.from_bonus.minor,
+            data.bound,
+        )
+        known = self.customer.payments.get(data.payment_id)
+        made = known or Payment(
+            data.payment_id,
+            event.time,
+            data.charged.minor,
+            data.charged.currency,
+            event.id,
+            data.account_id,
+            interval=data.interval,
+        )
+        self._put(replace(made, caused_by=event.id, paid_by=paid_by))
         self.find.append(f"payment:{data.payment_id}")
         self._unpark(data.payment_id)
 
@@ -174,7 +221,15 @@ class _Learnt:
 
 def waiting(state: Customer) -> int:
     """Payments that wait for their signup's decision, refunds and disputes that wait for their payment."""
-    return len(state.parked) + (len(state.payments) if state.binding is None else 0)
+    return len(state.parked) + sum(not is_decided(state, payment) for payment in state.payments.values())
+
+
+def is_decided(customer: Customer, payment: Payment) -> bool:
+    """Whether there is an answer: the signup's is known, or the partner paid and no binding is on its way."""
+    binding = customer.binding
+    if payment.paid_by is None:
+        return binding is not None
+    return not payment.paid_by.bound or (binding is not None and binding.partner_id != "")
 
 
 # --- saying: what the facts mean, where that differs from what was said before --------------------------------------
@@ -183,14 +238,14 @@ def waiting(state: Customer) -> int:
 def _say(
     context: Context[Customer], before: Customer, after: Customer, touched: Iterable[str], event: Event
 ) -> tuple[Customer, tuple[Emit, ...]]:
-    if after.binding is None:
-        return after, ()
     seen = frame(context.programs, after)
     same_frame = before.binding == after.binding and seen == frame(context.programs, before)
     emits: list[Emit] = []
     told = dict(after.told)
     for payment_id in dict.fromkeys(touched) if same_frame else sorted(after.payments):
         payment = after.payments[payment_id]
+        if not is_decided(after, payment):
+            continue
         data = statement(context.programs, context.key, after, seen, payment, event.id)
         digest = _digest(data.model_dump_json(exclude={"caused_by"}))
         if told.get(payment_id) != digest:
@@ -217,17 +272,18 @@ def _digest(text: str) -> bytes:
 def statement(
     programs: Programs, customer_id: str, customer: Customer, seen: Frame | None, payment: Payment, caused_by: str
 ) -> SaleStated | CommissionDeclined:
-    """How a payment stands, as far as the customer's own facts decide it. The customer's signup has been decided."""
+    """How a payment stands, as far as the customer's own facts decide it. It is decided (`is_decided`)."""
     binding = customer.binding
-    assert binding is not None
     why = reasons(programs, customer, seen, payment)
-    if why[:1] == ("not_referred",):
+    if binding is None or "not_referred" in why:
         return CommissionDeclined(
             commission_id=commission_id(payment.payment_id),
             payment_id=payment.payment_id,
             customer_id=customer_id,
             account_id=payment.account_id,
-            reason="not_referred",
+            program_id=payment.paid_by.program_id if payment.paid_by else None,
+            program_version=payment.paid_by.program_version if payment.paid_by else None,
+            reason=why[0],
         )
     hold_until = seen.hold_until if seen and seen.hold_until is not None else payment.at
     return SaleStated(
@@ -263,7 +319,7 @@ def taken_back(payment: Payment) -> tuple[TakenBack, ...]:
 
 SALES: Stage[Customer, Customer] = Stage(
     name="commission.sales",
-    reads=(CUSTOMERS, PROFILES, PAYMENTS, REFERRALS),
+    reads=(CUSTOMERS, PROFILES, PAYMENTS, REFERRALS, CLIENT_PAYMENTS),
     empty=Customer(),
     step=step,
     waiting=waiting,

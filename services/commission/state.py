@@ -49,8 +49,26 @@ class Dispute(Struct, frozen=True, array_like=True):
     won: bool = False
 
 
+class PaidByPartner(Struct, frozen=True, array_like=True):
+    """A partner paid for the customer. `bound`: the customer was bound to that partner then, as payouts knew."""
+
+    partner_id: str
+    program_id: str
+    program_version: int
+    integration: str
+    currency: str
+    list_minor: int
+    discount_rate: str
+    charged_minor: int
+    from_bonus_minor: int
+    bound: bool
+
+
 class Payment(Struct, frozen=True, array_like=True):
-    """A successful payment. `caused_by`: the id of the event that changed it last."""
+    """A successful payment. `caused_by`: the id of the event that changed it last.
+
+    `paid_by`: where a partner paid it from the partner account; what the platform says of the same payment holds then.
+    """
 
     payment_id: str
     at: int
@@ -66,6 +84,7 @@ class Payment(Struct, frozen=True, array_like=True):
     interval: str | None = None
     refunds: tuple[Refund, ...] = ()
     disputes: tuple[Dispute, ...] = ()
+    paid_by: PaidByPartner | None = None
 
     @property
     def place(self) -> Place:

@@ -31,7 +31,8 @@ Span = tuple[int, int | None]
 class Frame:
     """What decides a customer's payments under a program's share.
 
-    `first`: the place of the first payment since the binding, the qualified sale, with its product and subscription;
+    `first`: the place of the customer's own first payment since the binding, the qualified sale, with its product and
+    subscription;
     `earning`: the spans of time in which payments earn by date; `ended_at`, `downgraded_at`: when the sale's
     subscription ended or was downgraded for good; `hold_until`: until when accruals are pending.
     """
@@ -65,7 +66,9 @@ def frame(programs: Programs, customer: Customer) -> Frame | None:
     if share is None:
         return None
     first = min(
-        (p for p in customer.payments.values() if p.at >= binding.attributed_at), key=lambda p: p.place, default=None
+        (p for p in customer.payments.values() if p.at >= binding.attributed_at and p.paid_by is None),
+        key=lambda p: p.place,
+        default=None,
     )
     earning = _earning(share, binding, customer, first)
     if first is None:
@@ -170,11 +173,13 @@ def reasons(programs: Programs, customer: Customer, seen: Frame | None, payment:
     Source: contract.md, `commission.declined`: the order of the reasons.
     """
     binding = customer.binding
-    assert binding is not None, "a payment is decided when its customer's signup is"
+    found: list[PaymentDecline] = ["integrator_paid"] if payment.paid_by else []
+    if binding is None:
+        assert found, "the customer's own payment is decided when the signup is"
+        return tuple(found)
     if not binding.partner_id or payment.at < binding.attributed_at:
-        return ("not_referred",)
+        return (*found, "not_referred")
     program = priced_by(programs, binding, payment.at)
-    found: list[PaymentDecline] = []
     if not program.enabled:
         found.append("program_disabled")
     if seen is None:
@@ -182,7 +187,7 @@ def reasons(programs: Programs, customer: Customer, seen: Frame | None, payment:
         return tuple(found)
     if not in_span(seen.earning, payment.at):
         found.append("outside_window")
-    if seen.share.first_product_only and product_of(customer, payment) != seen.first_product:
+    if seen.share.first_product_only and seen.first and product_of(customer, payment) != seen.first_product:
         found.append("other_product")
     is_sale = payment.place == seen.first
     if not is_sale and seen.downgraded_at is not None and payment.at >= seen.downgraded_at:

@@ -10,9 +10,11 @@ from pydantic import BeforeValidator, Field, WithJsonSchema
 from starlette.responses import Response
 
 from schemas import commands as asks
+from schemas.events import Interval
 from schemas.ids import Id
 from schemas.moments import micros, parse_instant
 from schemas.money import PositiveMoney
+from schemas.programs.terms import WelcomeBonus
 from services.payouts import LEDGER, STAGES, statement, views
 from services.payouts.ledger import balance, totals
 from services.payouts.state import Person, WithdrawalRow, deposit_row_id, withdrawal_row_id
@@ -71,6 +73,18 @@ class TopupBody(Body):
     program_id: Id
     account_id: Id
     amount: PositiveMoney
+
+
+class ClientPaymentBody(Body):
+    """`list_price`: what the client's month or year costs without a discount. `use_bonus`: pay it from the bonus."""
+
+    program_id: Id
+    customer_id: Id
+    account_id: Id | None = None
+    integration: Text
+    interval: Interval
+    list_price: PositiveMoney
+    use_bonus: Annotated[bool, Field(strict=True)] = False
 
 
 class DepositBody(Body):
@@ -270,6 +284,20 @@ async def confirm(
     return await commands.run(request, who, STAGES, asks.ConfirmDeposit, partner_id=partner_id, deposit_id=deposit_id)
 
 
+@router.post(
+    "/partners/{partner_id}/client-payments",
+    status_code=201,
+    summary="Pay for a client from the partner account, or with the welcome bonus",
+    response_model=views.ClientPayment,
+)
+async def pay_for_client(
+    request: Request, partner_id: Id, body: ClientPaymentBody, who: TheCaller, has: TheResources, commands: TheCommands
+) -> Response:
+    """A customer who is bound to another partner is not found."""
+    await _own(who, has, partner_id, body.program_id, with_bonus=body.use_bonus)
+    return await commands.run(request, who, STAGES, asks.PayForClient, body, partner_id=partner_id)
+
+
 # --- who may what ---------------------------------------------------------------------------------------------------
 
 
@@ -285,19 +313,25 @@ async def _partner(who: Caller, has: Resources, partner_id: str) -> Person:
     return person
 
 
-async def _own(who: Caller, has: Resources, partner_id: str, program_id: str) -> None:
+async def _own(who: Caller, has: Resources, partner_id: str, program_id: str, *, with_bonus: bool = False) -> None:
     """Only the partner asks for something to be done with its money.
 
-    A partner may be activated so lately that the ledger has not read of it: it waits a little before it is refused.
-    Errors: Problem 403, 404.
+    A partner may be activated so lately that the ledger has not read of it, or (`with_bonus`) of the welcome bonus that
+    follows: it waits a little before it is refused. Errors: Problem 403, 404.
     """
     require(who, "partner")
     own_partner(who, partner_id)
-
+    program = has.programs.latest(program_id) if with_bonus else None
+    awaits_bonus = program is not None and program.term(WelcomeBonus) is not None
     for _ in range(ACTIVATION_LOOKS):
-        if program_id in (await has.reader.state(LEDGER, partner_id)).programs:
+        person = await has.reader.state(LEDGER, partner_id)
+        has_bonus = any(bonus.program_id == program_id for bonus in person.bonuses)
+        if program_id in person.programs and (has_bonus or not awaits_bonus):
             return
-        await asyncio.sleep(LOOK_SECONDS)
+        await _wait(LOOK_SECONDS)
+
+
+_wait = asyncio.sleep
 
 
 async def _found(who: Caller, has: Resources, name: str) -> str:

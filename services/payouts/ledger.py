@@ -16,6 +16,7 @@ from services.payouts.state import (
     AccrualRow,
     Book,
     BookKey,
+    ClientPaymentRow,
     DepositRow,
     Person,
     Row,
@@ -35,6 +36,7 @@ Kind = Literal[
     "withdrawal_cancelled",
     "topup",
     "deposit",
+    "client_payment",
 ]
 
 
@@ -101,6 +103,8 @@ def _posted(row: Row) -> Iterator[Posting]:
         case DepositRow():
             if row.received_at is not None:
                 yield _posting(row, row.received_at, "outside", "partner", row.amount_minor, "deposit", row.deposit_id)
+        case ClientPaymentRow():
+            yield _posting(row, row.made_at, "partner", "spent", row.charged_minor, "client_payment", row.payment_id)
         case _:
             assert_never(row)
 
@@ -143,6 +147,8 @@ def began_at(row: Row) -> int | None:
             return row.applied_at
         case DepositRow():
             return row.received_at
+        case ClientPaymentRow():
+            return row.made_at
         case _:
             assert_never(row)
 

@@ -1,4 +1,4 @@
-"""The ledger of one partner: commissions become accruals, commands become withdrawals, top-ups and deposits.
+"""The ledger of one partner: commissions become accruals, commands withdrawals, top-ups, deposits, client payments.
 
 An event on a payment carries how its commission stands, so its row is set, not summed: which events came before makes
 no difference. A command is decided on what the log holds when it is read; an accrual's maturity, and whether an account
@@ -11,18 +11,16 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from schemas import commands, events
-from schemas.commands import Command
 from schemas.events import REASONS_FOR_PAYMENTS, Event, Payload, Standing
 from schemas.ids import derived_id
-from schemas.moments import SECOND
 from schemas.money import MAX_MINOR, Money
-from schemas.programs import NotYetPublished
-from schemas.programs.terms import IntegratorAccount, Program
-from services.payouts import views
+from schemas.programs.terms import IntegratorAccount
+from services.payouts import client_payments, views
 from services.payouts.allocation import funds, topup_worth
-from services.payouts.ledger import rebooked
+from services.payouts.deciding import LedgerChange, LedgerContext, absent, decided, no, program_of, written
 from services.payouts.state import (
     AccrualRow,
+    Bonus,
     DepositRow,
     Held,
     Person,
@@ -36,11 +34,7 @@ from services.payouts.state import (
     topup_row_id,
     withdrawal_row_id,
 )
-from services.runtime.border import FUTURE_SECONDS
-from services.runtime.stage import Answer, Change, Context, Emit, refused
-
-_Change = Change[Person, Row]
-_Context = Context[Row]
+from services.runtime.stage import Change
 
 
 def row_ids(event: Event) -> tuple[str, ...]:
@@ -64,7 +58,7 @@ def row_ids(event: Event) -> tuple[str, ...]:
             return ()
 
 
-def step(context: _Context, person: Person, event: Event) -> _Change:
+def step(context: LedgerContext, person: Person, event: Event) -> LedgerChange:
     """Fold one event of one person. Errors: Missing; NotYetPublished. Refusals are answers."""
     match event.data:
         case events.CommissionAccrued() | events.CommissionAdjusted() | events.CommissionHeld() as commission:
@@ -84,6 +78,8 @@ def step(context: _Context, person: Person, event: Event) -> _Change:
             # The first closing holds; another one is a conflicting repeat.
             closed = {account_id: event.time, **person.closed}
             return Change(state=msgspec.structs.replace(person, closed=closed))
+        case events.BonusGranted(customer_id=None) as granted:
+            return Change(state=_with_bonus(person, granted, event.time))
         case commands.RequestWithdrawal() as command:
             return _withdraw(context, person, event, command)
         case commands.SettleWithdrawal() as command:
@@ -94,6 +90,8 @@ def step(context: _Context, person: Person, event: Event) -> _Change:
             return _deposit(context, person, event, command)
         case commands.ConfirmDeposit() as command:
             return _confirm(context, person, event, command)
+        case commands.PayForClient() as command:
+            return client_payments.pay(context, person, event, command)
         case _:  # the topics hold more than the ledger is about
             return Change()
 
@@ -104,13 +102,13 @@ _Commission = events.CommissionAccrued | events.CommissionAdjusted | events.Comm
 
 
 def _stands(
-    context: _Context,
+    context: LedgerContext,
     person: Person,
     event: Event,
     commission: _Commission,
     standing: Standing,
     undone: bool = False,
-) -> _Change:
+) -> LedgerChange:
     before = _accrual(context, commission.payment_id)
     row = AccrualRow(
         payment_id=commission.payment_id,
@@ -126,19 +124,19 @@ def _stands(
         used_minor=before.used_minor if before else 0,
         undone=undone,
     )
-    return _written(context, person, event, {accrual_id(row.payment_id): _kept(row)})
+    return written(context, person, event, {accrual_id(row.payment_id): _kept(row)})
 
 
-def _declined(context: _Context, person: Person, event: Event, payment_id: str) -> _Change:
+def _declined(context: LedgerContext, person: Person, event: Event, payment_id: str) -> LedgerChange:
     """A payment earns nothing; when it did before and that was used, the use is left as a debt."""
     before = _accrual(context, payment_id)
     if before is None:
         return Change()
     row = msgspec.structs.replace(before, amount_minor=0, refunded_minor=0, reversals=(), holds=(), undone=True)
-    return _written(context, person, event, {accrual_id(payment_id): _kept(row)})
+    return written(context, person, event, {accrual_id(payment_id): _kept(row)})
 
 
-def _accrual(context: _Context, payment_id: str) -> AccrualRow | None:
+def _accrual(context: LedgerContext, payment_id: str) -> AccrualRow | None:
     row = context.rows.get(accrual_id(payment_id))
     return row if isinstance(row, AccrualRow) else None
 
@@ -147,25 +145,39 @@ def _kept(row: AccrualRow) -> AccrualRow | None:
     return None if row.undone and not row.used_minor else row
 
 
+# --- bonuses --------------------------------------------------------------------------------------------------------
+
+
+def _with_bonus(person: Person, granted: events.BonusGranted, at: int) -> Person:
+    """A bonus of the partner's own, usable from the grant on. A customer's own bonus is for the platform to apply."""
+    if any(bonus.bonus_id == granted.bonus_id for bonus in person.bonuses):
+        return person
+    amount = granted.amount
+    bonus = Bonus(granted.bonus_id, granted.program_id, amount.currency, amount.minor, at, granted.expires_at)
+    return msgspec.structs.replace(person, bonuses=(*person.bonuses, bonus))
+
+
 # --- withdrawals ----------------------------------------------------------------------------------------------------
 
 
-def _withdraw(context: _Context, person: Person, event: Event, command: commands.RequestWithdrawal) -> _Change:
-    program = _program(context, person, event, command.program_id)
+def _withdraw(
+    context: LedgerContext, person: Person, event: Event, command: commands.RequestWithdrawal
+) -> LedgerChange:
+    program = program_of(context, person, event, command.program_id)
     if program is None:
-        return _absent(command)
+        return absent(command)
     amount, terms = command.amount, program.payouts
     if not terms.withdrawals:
-        return _no(command, "withdrawals_not_offered", "This program pays nothing out.")
+        return no(command, "withdrawals_not_offered", "This program pays nothing out.")
     minimum = {least.currency: least.minor for least in terms.minimums}
     if minimum and amount.currency not in minimum:
-        return _no(command, "currency_not_supported", f"Withdraw in {', '.join(sorted(minimum))}.")
+        return no(command, "currency_not_supported", f"Withdraw in {', '.join(sorted(minimum))}.")
     if amount.minor < minimum.get(amount.currency, 1):
-        return _no(command, "below_minimum", "The amount is below the program's least withdrawal.")
+        return no(command, "below_minimum", "The amount is below the program's least withdrawal.")
     rows = context.rows.all()
     able = funds(rows.values(), (program.program_id, amount.currency), event.time)
     if amount.minor > able.available_minor:
-        return _no(command, "insufficient_balance", "The amount is more than what is available.")
+        return no(command, "insufficient_balance", "The amount is more than what is available.")
     row = WithdrawalRow(
         withdrawal_id=derived_id("wd", command.command_id),
         program_id=program.program_id,
@@ -187,16 +199,16 @@ def _withdraw(context: _Context, person: Person, event: Event, command: commands
     name = withdrawal_row_id(row.withdrawal_id)
     changed = {name: row, **_using(rows, row.used, 1)}
     body = views.withdrawal(row)
-    return _decided(context, person, event, command, changed, (said,), 201, body, find=(name,))
+    return decided(context, person, event, command, changed, (said,), 201, body, find=(name,))
 
 
-def _settle(context: _Context, person: Person, event: Event, command: commands.SettleWithdrawal) -> _Change:
+def _settle(context: LedgerContext, person: Person, event: Event, command: commands.SettleWithdrawal) -> LedgerChange:
     name = withdrawal_row_id(command.withdrawal_id)
     before = context.rows.get(name)
     if not isinstance(before, WithdrawalRow):
-        return _absent(command)
+        return absent(command)
     if before.status != "processing":
-        return _no(command, "already_settled", f"The withdrawal is {before.status}.")
+        return no(command, "already_settled", f"The withdrawal is {before.status}.")
     row = msgspec.structs.replace(
         before,
         status=command.outcome,
@@ -206,7 +218,7 @@ def _settle(context: _Context, person: Person, event: Event, command: commands.S
     changed: dict[str, Row | None] = {name: row}
     if row.status != "paid":
         changed |= _using(context.rows.all(), row.used, -1)
-    return _decided(context, person, event, command, changed, (_settled(command, row),), 200, views.withdrawal(row))
+    return decided(context, person, event, command, changed, (_settled(command, row),), 200, views.withdrawal(row))
 
 
 def _settled(command: commands.SettleWithdrawal, row: WithdrawalRow) -> Payload:
@@ -236,24 +248,24 @@ def _using(rows: Mapping[str, Row], used: Iterable[Use], sign: int) -> dict[str,
 # --- top-ups --------------------------------------------------------------------------------------------------------
 
 
-def _top_up(context: _Context, person: Person, event: Event, command: commands.RequestTopup) -> _Change:
-    program = _program(context, person, event, command.program_id)
+def _top_up(context: LedgerContext, person: Person, event: Event, command: commands.RequestTopup) -> LedgerChange:
+    program = program_of(context, person, event, command.program_id)
     if program is None:
-        return _absent(command)
+        return absent(command)
     terms, amount = program.payouts.topup, command.amount
     if terms is None:
-        return _no(command, "topup_not_offered", "This program tops no accounts up.")
+        return no(command, "topup_not_offered", "This program tops no accounts up.")
     if not person.owns(command.account_id, event.time):
-        return _no(command, "account_not_owned", "The account is not an open account of your own.")
+        return no(command, "account_not_owned", "The account is not an open account of your own.")
     rows = context.rows.all()
     able = funds(rows.values(), (program.program_id, amount.currency), event.time)
     if amount.minor > able.earned_minor:  # deposits are no bonus money
-        return _no(command, "insufficient_balance", "The amount is more than the bonus money that is available.")
+        return no(command, "insufficient_balance", "The amount is more than the bonus money that is available.")
     used = able.take(amount.minor)
     accruals = {row.payment_id: row for row in rows.values() if isinstance(row, AccrualRow)}
     worth = topup_worth(used, accruals, terms.points)
     if worth > MAX_MINOR:
-        return _no(command, "amount_too_large", "What that is worth is more than an amount can say.")
+        return no(command, "amount_too_large", "What that is worth is more than an amount can say.")
     row = TopupRow(
         topup_id=derived_id("tu", command.command_id),
         program_id=program.program_id,
@@ -273,7 +285,7 @@ def _top_up(context: _Context, person: Person, event: Event, command: commands.R
         credited=Money(minor=row.credited_minor, currency=row.currency),
     )
     changed = {topup_row_id(row.topup_id): row, **_using(rows, used, 1)}
-    return _decided(context, person, event, command, changed, (said,), 201, views.topup(row))
+    return decided(context, person, event, command, changed, (said,), 201, views.topup(row))
 
 
 # --- deposits -------------------------------------------------------------------------------------------------------
@@ -283,12 +295,12 @@ def _deposit_id(command_id: str) -> str:
     return derived_id("dep", command_id)
 
 
-def _deposit(context: _Context, person: Person, event: Event, command: commands.RequestDeposit) -> _Change:
-    program = _program(context, person, event, command.program_id)
+def _deposit(context: LedgerContext, person: Person, event: Event, command: commands.RequestDeposit) -> LedgerChange:
+    program = program_of(context, person, event, command.program_id)
     if program is None:
-        return _absent(command)
+        return absent(command)
     if program.term(IntegratorAccount) is None:
-        return _no(command, "deposits_not_offered", "This program has no account to pay into.")
+        return no(command, "deposits_not_offered", "This program has no account to pay into.")
     row = DepositRow(
         deposit_id=_deposit_id(command.command_id),
         program_id=program.program_id,
@@ -309,16 +321,16 @@ def _deposit(context: _Context, person: Person, event: Event, command: commands.
             ),
         )
     name = deposit_row_id(row.deposit_id)
-    return _decided(context, person, event, command, {name: row}, said, 201, views.deposit(row), find=(name,))
+    return decided(context, person, event, command, {name: row}, said, 201, views.deposit(row), find=(name,))
 
 
-def _confirm(context: _Context, person: Person, event: Event, command: commands.ConfirmDeposit) -> _Change:
+def _confirm(context: LedgerContext, person: Person, event: Event, command: commands.ConfirmDeposit) -> LedgerChange:
     name = deposit_row_id(command.deposit_id)
     before = context.rows.get(name)
     if not isinstance(before, DepositRow):
-        return _absent(command)
+        return absent(command)
     if before.received_at is not None:
-        return _no(command, "already_settled", "The deposit was confirmed before.")
+        return no(command, "already_settled", "The deposit was confirmed before.")
     row = msgspec.structs.replace(before, received_at=event.time)
     said = events.DepositReceived(
         deposit_id=row.deposit_id,
@@ -327,63 +339,8 @@ def _confirm(context: _Context, person: Person, event: Event, command: commands.
         amount=_money(row),
         method=row.method,
     )
-    return _decided(context, person, event, command, {name: row}, (said,), 200, views.deposit(row))
-
-
-# --- what every decision has ----------------------------------------------------------------------------------------
-
-
-def _program(context: _Context, person: Person, event: Event, program_id: str) -> Program | None:
-    """The program's version in force at the command, or None where the person is no partner of it.
-
-    Errors: NotYetPublished for a program that somebody was activated in.
-    """
-    if program_id not in person.programs:
-        return None
-    program = context.programs.at(program_id, event.time)
-    if program is None:
-        raise NotYetPublished(program_id)
-    return program
+    return decided(context, person, event, command, {name: row}, (said,), 200, views.deposit(row))
 
 
 def _money(row: WithdrawalRow | DepositRow) -> Money:
     return Money(minor=row.amount_minor, currency=row.currency)
-
-
-def _no(command: Command, code: str, detail: str) -> _Change:
-    return Change(answers=(refused(command, code, detail),))
-
-
-def _absent(command: Command) -> _Change:
-    return Change(answers=(refused(command, "not_found", "There is no such thing here.", status=404),))
-
-
-def _decided(
-    context: _Context,
-    person: Person,
-    event: Event,
-    command: Command,
-    changed: Mapping[str, Row | None],
-    said: tuple[Payload, ...],
-    status: int,
-    body: views.View,
-    find: tuple[str, ...] = (),
-) -> _Change:
-    written = _written(context, person, event, changed)
-    return Change(
-        state=written.state,
-        rows=written.rows,
-        emits=tuple(Emit(derived_id("evt", command.command_id, data.type), event.time, data) for data in said),
-        answers=(Answer(command, status, body.model_dump(mode="json")),),
-        find=find,
-    )
-
-
-def _written(context: _Context, person: Person, event: Event, changed: Mapping[str, Row | None]) -> _Change:
-    """Rows to write, and the books moved by what they post now and did not before.
-
-    An event's time is at most `FUTURE_SECONDS` ahead of the clock, so nobody asks any more what is available earlier
-    than that before it.
-    """
-    pairs = [(context.rows.get(row_id), row) for row_id, row in changed.items()]
-    return Change(state=rebooked(person, pairs, event.time - FUTURE_SECONDS * SECOND), rows=changed)

@@ -1,4 +1,4 @@
-"""What the ledger remembers of one person: a small state, and one row per accrual, withdrawal, top-up and deposit.
+"""What the ledger remembers of one person: a small state, and one row per accrual and per granted command.
 
 Amounts are integers of the currency's minor unit, instants microseconds since 1970 UTC.
 """
@@ -6,6 +6,8 @@ Amounts are integers of the currency's minor unit, instants microseconds since 1
 from typing import Literal
 
 import msgspec
+
+from schemas.events import Interval
 
 BookKey = tuple[str, str]
 """Program id and currency: money of one book never meets money of another."""
@@ -38,6 +40,20 @@ class Book(msgspec.Struct, frozen=True, array_like=True):
     maturing: dict[int, int] = {}
 
 
+class Bonus(msgspec.Struct, frozen=True, array_like=True):
+    """What is left of a bonus that pays for clients; no money, so it stands in no book. No `expires_at`: for ever."""
+
+    bonus_id: str
+    program_id: str
+    currency: str
+    remaining_minor: int
+    usable_from: int
+    expires_at: int | None = None
+
+    def is_usable(self, at: int) -> bool:
+        return self.usable_from <= at and (self.expires_at is None or at < self.expires_at)
+
+
 class Person(msgspec.Struct, frozen=True, omit_defaults=True):
     """One person: own accounts (anyone may become a partner), and as a partner the programs and books.
 
@@ -50,6 +66,7 @@ class Person(msgspec.Struct, frozen=True, omit_defaults=True):
     closed: dict[str, int] = {}
     books: tuple[Book, ...] = ()
     matured_until: int = 0
+    bonuses: tuple[Bonus, ...] = ()
 
     @property
     def is_partner(self) -> bool:
@@ -150,7 +167,24 @@ class DepositRow(msgspec.Struct, frozen=True, tag="deposit", omit_defaults=True)
     received_at: int | None = None
 
 
-Row = AccrualRow | WithdrawalRow | TopupRow | DepositRow
+class ClientPaymentRow(msgspec.Struct, frozen=True, tag="client_payment", omit_defaults=True):
+    """A client that the partner paid for: `charged_minor` of the account, `from_bonus_minor` of a bonus."""
+
+    payment_id: str
+    program_id: str
+    currency: str
+    customer_id: str
+    integration: str
+    interval: Interval
+    list_minor: int
+    discount_rate: str
+    charged_minor: int
+    from_bonus_minor: int
+    made_at: int
+    account_id: str | None = None
+
+
+Row = AccrualRow | WithdrawalRow | TopupRow | DepositRow | ClientPaymentRow
 
 
 def book_of(row: Row) -> BookKey:
@@ -174,3 +208,7 @@ def topup_row_id(topup_id: str) -> str:
 def deposit_row_id(deposit_id: str) -> str:
     """The row id of a deposit, and the name under which its partner is found."""
     return f"deposit:{deposit_id}"
+
+
+def client_payment_row_id(payment_id: str) -> str:
+    return f"client:{payment_id}"

@@ -43,7 +43,7 @@ class StatementLine(View):
     occurred_at: Instant
     kind: Kind
     program_id: Id
-    reference: str = Field(description="the payment, withdrawal, top-up or deposit")
+    reference: str = Field(description="the payment, withdrawal, top-up, deposit or client payment")
     amount: Money = Field(description="below 0 where money left the partner's account")
     balance: Money = Field(description="of this program and currency after the line, pending money included")
 

@@ -1,16 +1,19 @@
 """What the ledger shows: bodies of answers and lists, made from rows and figures. Pure."""
 
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from schemas.events import Interval
 from schemas.ids import Id
 from schemas.moments import Instant
-from schemas.money import Money
+from schemas.money import Money, Rate
 from services.payouts.ledger import Figures
 from services.payouts.state import (
     BookKey,
+    ClientPaymentRow,
     DepositMethod,
     DepositRow,
     TopupRow,
@@ -75,6 +78,21 @@ class Deposit(View):
     status: Literal["pending", "invoiced", "received"]
 
 
+class ClientPayment(View):
+    """`list_price` is `charged` plus the discount, or `from_bonus` alone."""
+
+    payment_id: Id
+    program_id: Id
+    customer_id: Id
+    account_id: Id | None
+    integration: str
+    interval: Interval
+    list_price: Money
+    discount_rate: Rate = Field(description="by the clients paid for in the integration's family; 0 with the bonus")
+    charged: Money = Field(description="taken from the partner account, rounded half-even")
+    from_bonus: Money = Field(description="taken from the welcome bonus")
+
+
 def balances(figures: Mapping[BookKey, Figures]) -> Balances:
     return Balances(balances=[_book(*book, of) for book, of in sorted(figures.items())])
 
@@ -133,4 +151,22 @@ def deposit(row: DepositRow) -> Deposit:
         amount=Money(minor=row.amount_minor, currency=row.currency),
         method=row.method,
         status=issued if row.received_at is None else "received",
+    )
+
+
+def client_payment(row: ClientPaymentRow) -> ClientPayment:
+    def money(minor: int) -> Money:
+        return Money(minor=minor, currency=row.currency)
+
+    return ClientPayment(
+        payment_id=row.payment_id,
+        program_id=row.program_id,
+        customer_id=row.customer_id,
+        account_id=row.account_id,
+        integration=row.integration,
+        interval=row.interval,
+        list_price=money(row.list_minor),
+        discount_rate=Decimal(row.discount_rate),
+        charged=money(row.charged_minor),
+        from_bonus=money(row.from_bonus_minor),
     )

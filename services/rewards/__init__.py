@@ -1,6 +1,6 @@
 """Rewards keeps what is not money: bonuses now, credits, claims and monthly discounts on the same stages.
 
-Reads `partners` (by partner) and `referrals` (by customer). Writes `rewards`.
+Reads `partners` and `payouts` (by partner) and `referrals` (by customer). Writes `rewards`.
 """
 
 from typing import Any

@@ -10,19 +10,30 @@ from schemas.ids import derived_id
 from schemas.moments import DAY
 from schemas.money import Money
 from schemas.programs.terms import SignupBonus, WelcomeBonus
-from schemas.topics import PARTNERS, REFERRALS
+from schemas.topics import PARTNERS, PAYOUTS, REFERRALS, TOPIC_OF
+from services.rewards import bonuses
 from services.rewards.state import Bonus, NewCustomer, Wallet
 from services.runtime.stage import Change, Context, Emit, Stage
 
 
 def wallet_step(context: Context[Wallet], state: Wallet, event: Event) -> Change[Wallet, Wallet]:
+    """Fold one event of a partner: an activation grants, what payouts says uses and ends bonuses."""
+    match event.data:
+        case PartnerActivated() as data:
+            return _activated(context, state, data)
+        case _ if TOPIC_OF[type(event.data)] is PAYOUTS:
+            return bonuses.settle(bonuses.learn(state, event), context.key)
+        case _:
+            return Change()
+
+
+def _activated(context: Context[Wallet], state: Wallet, data: PartnerActivated) -> Change[Wallet, Wallet]:
     """A partner was activated: from then on the welcome bonus, where the program has one, is usable for some days.
 
     Shape: partner.activated → bonus.granted, once per program.
     """
-    if not isinstance(event.data, PartnerActivated) or event.data.program_id in state.programs:
+    if data.program_id in state.programs:
         return Change()
-    data = event.data
     after = replace(state, programs=(*state.programs, data.program_id))
     program = context.programs.at(data.program_id, data.activated_at)
     welcome = program.term(WelcomeBonus) if program else None
@@ -45,7 +56,8 @@ def wallet_step(context: Context[Wallet], state: Wallet, event: Event) -> Change
         expires_at=bonus.expires_at,
     )
     emit = Emit(derived_id("evt", bonus.bonus_id), data.activated_at, granted)
-    return Change(replace(after, bonuses=(*state.bonuses, bonus)), emits=(emit,))
+    settled = bonuses.settle(replace(after, bonuses=(*state.bonuses, bonus)), context.key)
+    return Change(settled.state, emits=(emit, *settled.emits))
 
 
 def customer_step(context: Context[NewCustomer], state: NewCustomer, event: Event) -> Change[NewCustomer, NewCustomer]:
@@ -71,5 +83,5 @@ def customer_step(context: Context[NewCustomer], state: NewCustomer, event: Even
     return Change(NewCustomer(bonus_id), emits=(emit,))
 
 
-WALLETS: Stage[Wallet, Wallet] = Stage("rewards.wallets", (PARTNERS,), Wallet(), wallet_step)
+WALLETS: Stage[Wallet, Wallet] = Stage("rewards.wallets", (PARTNERS, PAYOUTS), Wallet(), wallet_step)
 CUSTOMERS: Stage[NewCustomer, NewCustomer] = Stage("rewards.customers", (REFERRALS,), NewCustomer(), customer_step)

@@ -6,8 +6,20 @@ Times are microseconds since 1970 UTC, amounts minor units of the currency besid
 from msgspec import Struct
 
 
+class BonusUse(Struct, frozen=True, array_like=True):
+    """A part of a bonus that paid for a client."""
+
+    at: int
+    minor: int
+    payment_id: str
+    customer_id: str
+
+
 class Bonus(Struct, frozen=True, array_like=True):
-    """A partner's bonus: usable until `expires_at`; it is no money and is never withdrawn."""
+    """A partner's bonus: usable until `expires_at`; it is no money and is never withdrawn.
+
+    `uses`: what was paid from it, adding up to `minor − remaining`. `expired`: the end was said.
+    """
 
     bonus_id: str
     program_id: str
@@ -16,13 +28,21 @@ class Bonus(Struct, frozen=True, array_like=True):
     minor: int
     remaining: int
     expires_at: int
+    uses: tuple[BonusUse, ...] = ()
+    expired: bool = False
 
 
 class Wallet(Struct, frozen=True, array_like=True):
-    """A partner's wallet. `programs`: those that the partner is active in."""
+    """A partner's wallet. `programs`: those that the partner is active in.
+
+    `unsettled`: (program, currency, use) of bonuses whose grant has not been read yet. `payouts_until`: the latest time
+    of a payouts event.
+    """
 
     programs: tuple[str, ...] = ()
     bonuses: tuple[Bonus, ...] = ()
+    unsettled: tuple[tuple[str, str, BonusUse], ...] = ()
+    payouts_until: int = 0
 
 
 class NewCustomer(Struct, frozen=True, array_like=True):

@@ -5,6 +5,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from schemas.ids import Id
 from schemas.moments import Instant
 from schemas.money import Money
+from services.rewards import bonuses
 from services.rewards.state import Wallet
 
 
@@ -39,7 +40,7 @@ def wallet(state: Wallet, at: int) -> WalletShown:
             BonusShown(
                 bonus_id=bonus.bonus_id,
                 program_id=bonus.program_id,
-                remaining=Money(minor=bonus.remaining, currency=bonus.currency),
+                remaining=Money(minor=bonuses.remaining(bonus, at), currency=bonus.currency),
                 expires_at=bonus.expires_at,
             )
             for bonus in sorted(usable, key=lambda bonus: (bonus.expires_at, bonus.bonus_id))

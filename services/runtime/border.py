@@ -56,7 +56,8 @@ def take(record: Record, topic: Topic, stage: Stage[Any, Any], partitions: int, 
         return DeadLetter(record, "invalid_field", "type") if first_reader else Ignored("other_topic")
     key = topic.key(event.data)
     if not topic.from_outside:
-        return Folded(key, event)
+        # Our own writers may choose another key than the topic's (a customer's own bonus): the record's is right.
+        return Folded(record.key.decode("utf-8", "replace") if record.key else key, event)
     latest = record.appended_at + (FUTURE_SECONDS + clock_offset_seconds) * SECOND
     if event.time > latest:
         return DeadLetter(record, "time_in_future", "time") if first_reader else Ignored("in_future")

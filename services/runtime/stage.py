@@ -83,6 +83,12 @@ def refused(command: Commanded, code: str, detail: str, status: int = 409) -> An
     return Answer(command, status, {"code": code, "detail": detail})
 
 
+def invalid(command: Commanded, field: str, message: str) -> Answer:
+    """A field that only the fold could refuse, as the HTTP layer would have refused it."""
+    body = {"code": "invalid", "detail": "The request is not valid.", "errors": [{"field": field, "message": message}]}
+    return Answer(command, 422, body)
+
+
 @dataclass(frozen=True, slots=True)
 class Change(Generic[State, Row]):
     """What one step decided. All of it is committed together with the positions, or none of it.

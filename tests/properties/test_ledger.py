@@ -1,6 +1,7 @@
 """What holds of the ledger whatever happens to a partner: conservation, no debt by a command, looking back."""
 
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any
 
 from hypothesis import given
@@ -13,12 +14,13 @@ from schemas.money import Money, part
 from schemas.programs import Programs, shipped
 from services.payouts import LEDGER
 from services.payouts.ledger import balance, net, postings, pots, totals
-from services.payouts.rules import FUTURE_SECONDS
-from services.payouts.state import AccrualRow, DepositRow, Person, Row, TopupRow, WithdrawalRow
+from services.payouts.state import AccrualRow, ClientPaymentRow, DepositRow, Person, Row, TopupRow, WithdrawalRow
+from services.runtime.border import FUTURE_SECONDS
 from services.runtime.stage import Context, Record, Rows
 
 HOUR = 3_600_000_000
 ACCOUNT, PARTNER = "own", "p"
+BONUS = 1500
 PROGRAMS = Programs.of(
     *(
         # one with all: no minimums, a top-up and deposits
@@ -50,7 +52,7 @@ class Key:
 
 
 EARNINGS = ["accrue", "accrue", "accrue", "refund", "refund_all", "hold", "release", "decline", "undo"]
-COMMANDS = ["withdraw", "withdraw", "paid", "rejected", "cancelled", "topup", "deposit", "confirm"]
+COMMANDS = ["withdraw", "withdraw", "paid", "rejected", "cancelled", "topup", "deposit", "confirm", "pay"]
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,8 @@ class Story:
         program = "message-help"
         self.fold(events.PartnerActivated(partner_id=PARTNER, program_id=program, activated_at=0))
         self.fold(events.AccountCreated(customer_id=PARTNER, account_id=ACCOUNT))
+        bonus = {"bonus_id": "b", "partner_id": PARTNER, "program_id": program, "expires_at": self.at + 15 * HOUR}
+        self.fold(events.BonusGranted(**bonus, amount=usd(BONUS)))
 
     def fold(self, data: Payload) -> Any:
         return self.key.fold(data, self.at)
@@ -105,6 +109,8 @@ class Story:
             case "topup":
                 amount = self._asked(act)
                 self.command(commands.RequestTopup, program_id="message-help", account_id=ACCOUNT, amount=amount)
+            case "pay":
+                self._pay(act)
             case "deposit":
                 amount = usd(act.minor + 1)
                 self.command(commands.RequestDeposit, program_id="message-help", amount=amount, method="card")
@@ -116,6 +122,13 @@ class Story:
                 if ids := sorted(row_id for row_id in self.key.rows if row_id.startswith("deposit:")):
                     own = ids[act.pick % len(ids)].removeprefix("deposit:")
                     self.command(commands.ConfirmDeposit, deposit_id=own)
+
+    def _pay(self, act: Act) -> None:
+        """For one of four clients, now and then from the bonus; any price, or all that there seems to be."""
+        fields = {"integration": ("amo", "altegio")[act.days], "interval": "month", "use_bonus": act.minor % 3 == 0}
+        client = f"c{act.pick}"
+        price = self._asked(act)
+        self.command(commands.PayForClient, program_id="message-help", customer_id=client, list_price=price, **fields)
 
     def _asked(self, act: Act) -> Money:
         """Anything; or all that the accruals and deposits seem to hold, debts left aside; or a part of it."""
@@ -213,8 +226,40 @@ def test_no_command_makes_available_negative_and_none_takes_more_than_there_is(a
         before = _available(story, story.at + HOUR)
         story.play(act)
         after = _available(story, story.at)
-        if act.kind in ("withdraw", "topup"):
+        if act.kind in ("withdraw", "topup", "pay"):
             assert after == before or 0 <= after < before
+
+
+@given(STORIES)
+def test_a_client_payment_is_charge_and_discount_or_bonus_alone(acts: list[Act]) -> None:
+    story = Story()
+    for act in acts:
+        story.play(act)
+    for row in story._rows(ClientPaymentRow):
+        rate = Decimal(row.discount_rate)
+        assert row.from_bonus_minor in (0, row.list_minor)
+        if row.from_bonus_minor:
+            assert (row.charged_minor, rate) == (0, 0)
+        else:
+            assert 0 <= row.charged_minor <= row.list_minor
+            assert abs(row.charged_minor - row.list_minor * (1 - rate)) <= Decimal("0.5")
+
+
+@given(STORIES)
+def test_of_a_bonus_no_more_is_used_than_was_granted_and_each_client_once(acts: list[Act]) -> None:
+    story = Story()
+    for act in acts:
+        story.play(act)
+    used = [row for row in story._rows(ClientPaymentRow) if row.from_bonus_minor]
+    (bonus,) = story.key.person.bonuses
+    assert sum(row.from_bonus_minor for row in used) == BONUS - bonus.remaining_minor <= BONUS
+    assert len({row.customer_id for row in used}) == len(used)
+    assert all(row.made_at < (bonus.expires_at or 0) for row in used)
+    firsts = {
+        row.customer_id: min(r.made_at for r in story._rows(ClientPaymentRow) if r.customer_id == row.customer_id)
+        for row in used
+    }
+    assert all(row.made_at == firsts[row.customer_id] for row in used)
 
 
 def _available(story: Story, at: int) -> int:

@@ -471,3 +471,62 @@ def test_a_program_that_is_none_is_refused_with_its_field(api: Api) -> None:
     assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "program_id")
     answer = api.call("PUT", "/programs/keycrm", json=[document])
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid")
+
+
+# --- retention ------------------------------------------------------------------------------------------------------
+
+
+def claim_of(api: Api, customer_id: str = "old", partner_id: str = "anna", **other: Any) -> Response:
+    body = {"program_id": "message-help", "customer_id": customer_id, "evidence": "our letter", **other}
+    return api.call("POST", f"/partners/{partner_id}/retention-claims", f"partner:{partner_id}", json=body)
+
+
+def test_retention_claim_goes_its_way(api: Api) -> None:
+    made = claim_of(api)
+    assert (made.status_code, made.json()["status"]) == (201, "requested")
+    own = made.json()["claim_id"]
+    (waiting,) = api.call("GET", "/retention-claims?status=requested").json()["items"]
+    wanted = {"claim_id": own, "partner_id": "anna", "customer_id": "old", "evidence": "our letter"}
+    assert {name: waiting[name] for name in wanted} == wanted
+    approved = api.call("POST", f"/retention-claims/{own}/approve", json={})
+    assert (approved.status_code, approved.json()["status"]) == (200, "approved")
+    again = api.call("POST", f"/retention-claims/{own}/reject", json={"reason": "no proof"})
+    assert (again.status_code, again.json()["code"]) == (409, "already_settled")
+    assert api.call("GET", "/retention-claims?status=requested").json()["items"] == []
+    (shown,) = api.call("GET", "/retention-claims").json()["items"]
+    assert (shown["status"], shown["settled_at"]) == ("approved", approved.json()["settled_at"])
+    decision = api.call("GET", "/customers/old/decision").json()
+    assert (decision["outcome"], decision["method"], decision["partner_id"]) == ("attributed", "retention", "anna")
+    assert claim_of(api).json()["code"] == "already_referred"
+
+
+def test_rejecting_a_claim_needs_a_reason_and_shows_it(api: Api) -> None:
+    own = claim_of(api).json()["claim_id"]
+    assert api.call("POST", f"/retention-claims/{own}/reject", json={}).status_code == 422
+    rejected = api.call("POST", f"/retention-claims/{own}/reject", json={"reason": "no proof"})
+    assert (rejected.status_code, rejected.json()["reason"]) == (200, "no proof")
+    assert api.call("GET", "/customers/old/decision").status_code == 404
+
+
+def test_claims_are_listed_newest_first_page_by_page(api: Api) -> None:
+    made = [claim_of(api, f"old-{number}").json()["claim_id"] for number in range(3)]
+    first = api.call("GET", "/retention-claims?limit=2").json()
+    second = api.call("GET", f"/retention-claims?limit=2&cursor={first['next_cursor']}").json()
+    assert [item["claim_id"] for item in first["items"] + second["items"]] == made[::-1]
+    assert second["next_cursor"] is None
+
+
+@pytest.mark.parametrize("who", ["partner:anna", "platform"])
+@pytest.mark.parametrize(("method", "path"), [("GET", ""), ("POST", "/claim_x/approve"), ("POST", "/claim_x/reject")])
+def test_only_an_admin_sees_and_settles_claims(api: Api, who: str, method: str, path: str) -> None:
+    body = {"reason": "no proof"} if path.endswith("reject") else {}
+    answer = api.call(method, f"/retention-claims{path}", who, **({"json": body} if method == "POST" else {}))
+    assert (answer.status_code, answer.json()["code"]) == (403, "forbidden")
+
+
+def test_a_claim_is_the_partners_own_to_make(api: Api) -> None:
+    body = {"program_id": "message-help", "customer_id": "old", "evidence": "our letter"}
+    assert api.call("POST", "/partners/anna/retention-claims", "partner:bert", json=body).status_code == 404
+    assert api.call("POST", "/partners/anna/retention-claims", "platform", json=body).status_code == 403
+    assert claim_of(api, evidence="").status_code == 422
+    assert api.call("POST", "/retention-claims/claim_x/approve", json={}).status_code == 404

@@ -181,6 +181,29 @@ def test_a_withdrawal_and_a_top_up_tell_their_rule() -> None:
     assert any("50.00 USD + 100.00 USD = 150.00 USD" in line for line in said)
 
 
+@pytest.mark.parametrize(
+    ("from_bonus", "how"), [(0, "list price 10.00 EUR with discount rate 0.35"), (1000, "from the welcome bonus")]
+)
+def test_a_client_payment_says_which_partner_paid_and_how(from_bonus: int, how: str) -> None:
+    def eur(minor: int) -> dict[str, Any]:
+        return {"minor": minor, "currency": "EUR"}
+
+    paid_by = {"partner_id": "p-1", "integration": "amo", "discount_rate": "0.35"}
+    amounts = {"list_price": eur(1000), "charged": eur(650), "from_bonus": eur(from_bonus)}
+    decision = {
+        "payment_id": "cp_1",
+        "customer_id": "c-1",
+        "outcome": "declined",
+        "reason": "integrator_paid",
+        "rule": "A rule.",
+        "inputs": {"amount": eur(650), "paid_at": LATER, "paid_by": {**paid_by, **amounts}},
+        "arithmetic": [],
+    }
+    told = "\n".join(words.payment(decision, None, LATER))
+    assert "the partner paid for this client" in told
+    assert f"partner p-1, amo: {how}" in told
+
+
 def test_with_nobody_to_ask_the_cure_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
     monkeypatch.setenv("REFSTREAM_DATA_DIR", str(tmp_path))
     result = CliRunner().invoke(refstream, ["explain", "p-1"])

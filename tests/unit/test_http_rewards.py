@@ -8,7 +8,7 @@ from fastapi.testclient import TestClient
 from schemas.moments import DAY, format_instant, parse_instant
 from services.rewards.api import create_app
 from services.rewards.rules import WALLETS
-from services.rewards.state import Bonus, Wallet
+from services.rewards.state import Bonus, BonusUse, Wallet
 from tests.http_fakes import FakeReader, bearer, resources_over, settings
 
 GRANTED = parse_instant("2025-05-01T00:00:00Z")
@@ -42,3 +42,15 @@ def test_wallet_of_a_partner_without_anything_is_empty_and_a_foreign_one_absent(
     empty = client.get("/rewards/partners/p-2/wallet", headers=bearer(sub="p-2"))
     assert (empty.status_code, empty.json()) == (200, {"credits": [], "bonuses": []})
     assert client.get("/rewards/partners/p-2/wallet", headers=bearer()).status_code == 404
+
+
+def test_wallet_shows_what_is_left_of_a_bonus_at_a_time(client: TestClient) -> None:
+    use = BonusUse(GRANTED + DAY, 30_000, "cp_1", "c-1")
+    bonus = Bonus("bon_1", "message-help", "EUR", GRANTED, 50_000, 20_000, EXPIRES, (use,))
+    reader = client.app.state.resources.reader  # type: ignore[attr-defined]
+    reader.by_key[(WALLETS.name, "p-1")] = Wallet(("message-help",), (bonus,))
+    left = {}
+    for at in (use.at, use.at + 1):
+        answer = client.get("/rewards/partners/p-1/wallet", params={"as_of": format_instant(at)}, headers=bearer())
+        left[at] = answer.json()["bonuses"][0]["remaining"]["minor"]
+    assert left == {use.at: 50_000, use.at + 1: 20_000}

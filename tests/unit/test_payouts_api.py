@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from typing import Any
 
@@ -13,7 +14,7 @@ from schemas import events
 from schemas.events import Event, Payload, ProgramPublished, Reversal, Standing
 from schemas.moments import DAY, parse_instant
 from schemas.money import Money
-from schemas.programs import shipped
+from schemas.programs import Programs, shipped
 from services.payouts import STAGES, api
 from services.payouts.statement import harmless
 from services.runtime.http import Commands
@@ -393,3 +394,151 @@ def test_no_text_cell_begins_like_a_formula(cell: str) -> None:
 )
 def test_the_kind_of_statement_is_negotiated(payouts: Payouts, accept: str, kind: str) -> None:
     assert payouts.get("/partners/p-1/statement", accept=accept).headers["content-type"].startswith(kind)
+
+
+# --- client payments ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def integrator(payouts: Payouts) -> Payouts:
+    """p-1 is in message-help too, with 100.00 EUR and the welcome bonus; c-9 is a customer of p-2."""
+    binding = {"partner_id": "p-2", "program_id": "message-help", "program_version": 1, "method": "click"}
+    bonus = {"bonus_id": "b-1", "partner_id": "p-1", "program_id": "message-help", "expires_at": 4 * 10**15}
+    payouts.happened(
+        activated("p-1", "message-help"),
+        events.ReferralAttributed(customer_id="c-9", attributed_at=MARCH, **binding),
+        events.BonusGranted(**bonus, amount=eur(50_000)),
+    )
+    body = {"program_id": "message-help", "amount": eur(10_000), "method": "card"}
+    asked = payouts.post("/partners/p-1/deposits", body)
+    assert (asked.status_code, asked.json()["status"]) == (201, "pending")
+    assert payouts.post(f"/deposits/{asked.json()['deposit_id']}/confirm", {}, by=PLATFORM).status_code == 200
+    return payouts
+
+
+def eur(minor: int) -> dict[str, Any]:
+    return {"minor": minor, "currency": "EUR"}
+
+
+def pay_for(payouts: Payouts, customer: str = "c-1", minor: int = 4000, key: str = "", **more: Any) -> Response:
+    fields = {"program_id": "message-help", "customer_id": customer, "integration": "kommo", "interval": "month"}
+    return payouts.post("/partners/p-1/client-payments", {**fields, "list_price": eur(minor), **more}, key=key)
+
+
+def euros(payouts: Payouts) -> dict[str, Any]:
+    books = payouts.get("/partners/p-1/balance").json()["balances"]
+    (book,) = (book for book in books if book["program_id"] == "message-help")
+    return {name: book[name]["minor"] for name in ("deposits", "spent", "available")}
+
+
+def test_a_client_is_paid_for_at_a_discount(integrator: Payouts) -> None:
+    answer = pay_for(integrator)
+    assert answer.status_code == 201
+    shown = {name: answer.json()[name] for name in ("list_price", "discount_rate", "charged", "from_bonus")}
+    assert shown == {"list_price": eur(4000), "discount_rate": "0.35", "charged": eur(2600), "from_bonus": eur(0)}
+    assert euros(integrator) == {"deposits": 10_000, "spent": 2600, "available": 7400}
+    (made,) = (event.data for event in integrator.world.events("payouts") if event.type == "client_payment.made")
+    assert isinstance(made, events.ClientPaymentMade)
+    assert (made.payment_id, made.partner_id) == (answer.json()["payment_id"], "p-1")
+
+
+def test_a_client_payment_stands_in_the_statement(integrator: Payouts) -> None:
+    own = pay_for(integrator).json()["payment_id"]
+    last = integrator.get("/partners/p-1/statement", program_id="message-help").json()["items"][-1]
+    assert (last["kind"], last["reference"], last["amount"], last["balance"]) == (
+        "client_payment",
+        own,
+        eur(-2600),
+        eur(7400),
+    )
+
+
+def test_the_bonus_pays_at_list_price_and_charges_nothing(integrator: Payouts) -> None:
+    answer = pay_for(integrator, minor=30_000, use_bonus=True)
+    assert (answer.json()["charged"], answer.json()["from_bonus"]) == (eur(0), eur(30_000))
+    refused = pay_for(integrator, "c-2", 20_001, use_bonus=True)
+    assert (refused.status_code, refused.json()["code"]) == (409, "bonus_not_applicable")
+    assert euros(integrator) == {"deposits": 10_000, "spent": 0, "available": 10_000}
+
+
+def test_another_partners_customer_is_as_absent_as_can_be(integrator: Payouts) -> None:
+    foreign = pay_for(integrator, "c-9")
+    assert (foreign.status_code, foreign.json()["code"]) == (404, "not_found")
+
+
+def test_an_unknown_integration_names_the_field(integrator: Payouts) -> None:
+    answer = pay_for(integrator, integration="hubspot")
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid")
+    assert answer.json()["errors"][0]["field"] == "integration"
+
+
+@pytest.mark.parametrize(
+    ("more", "field"),
+    [
+        ({"list_price": eur(0)}, "list_price"),
+        ({"list_price": eur(-1)}, "list_price"),
+        ({"interval": "week"}, "interval"),
+        ({"integration": ""}, "integration"),
+        ({"use_bonus": "yes"}, "use_bonus"),
+        ({"customer_id": "c 1"}, "customer_id"),
+        ({"discount_rate": "0.99"}, "discount_rate"),
+    ],
+)
+def test_a_client_payment_that_is_not_valid_names_the_field(
+    integrator: Payouts, more: dict[str, Any], field: str
+) -> None:
+    answer = pay_for(integrator, **more)
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid")
+    assert answer.json()["errors"][0]["field"].startswith(field)
+
+
+def test_paying_for_clients_is_the_partners_own(integrator: Payouts) -> None:
+    body = {"program_id": "message-help", "customer_id": "c-1", "integration": "amo", "interval": "month"}
+    for by, status in ((PLATFORM, 403), (ADMIN, 403), (("partner", "p-2"), 404)):
+        answer = integrator.post("/partners/p-1/client-payments", {**body, "list_price": eur(1)}, by=by)
+        assert answer.status_code == status
+
+
+def test_parallel_client_payments_never_overdraw(integrator: Payouts) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda number: pay_for(integrator, key=f"parallel-{number}"), range(8)))
+    assert sorted(answer.status_code for answer in answers) == [201] * 3 + [409] * 5
+    assert euros(integrator) == {"deposits": 10_000, "spent": 7800, "available": 2200}
+
+
+def test_parallel_uses_of_the_bonus_never_exceed_it(integrator: Payouts) -> None:
+    def use(number: int) -> Response:
+        return pay_for(integrator, f"c-1{number}", 20_000, key=f"bonus-{number}", use_bonus=True)
+
+    with ThreadPoolExecutor(6) as pool:
+        answers = list(pool.map(use, range(6)))
+    assert sorted(answer.status_code for answer in answers) == [201] * 2 + [409] * 4
+
+
+def test_the_same_key_pays_once(integrator: Payouts) -> None:
+    first, again = (pay_for(integrator, key="once") for _ in range(2))
+    assert (first.status_code, first.content) == (201, again.content)
+    assert euros(integrator)["spent"] == 2600
+
+
+def test_whoever_pays_with_the_bonus_waits_for_its_grant(payouts: Payouts, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Activated so lately that rewards has not spoken yet: the grant is looked for again before anything is decided."""
+    has = payouts.client.app.state.resources  # type: ignore[attr-defined]
+    payouts.client.app.state.resources = resources_over(  # type: ignore[attr-defined]
+        has.reader, has.commands, Programs.of(*shipped())
+    )
+    payouts.happened(activated("p-1", "message-help"))
+    bonus = {"bonus_id": "b-1", "partner_id": "p-1", "program_id": "message-help", "expires_at": 4 * 10**15}
+    granted = events.BonusGranted(**bonus, amount=eur(50_000))
+    looks = []
+
+    async def wait(seconds: float) -> None:
+        looks.append(seconds)
+        if len(looks) == 1:
+            payouts.world.publish(Event("late", "/t", MARCH, granted))
+            await payouts.world._run()
+
+    monkeypatch.setattr(api, "ACTIVATION_LOOKS", 3)
+    monkeypatch.setattr(api, "_wait", wait)
+    assert pay_for(payouts, use_bonus=True).status_code == 201
+    assert looks == [api.LOOK_SECONDS]
