@@ -17,9 +17,10 @@ from schemas.ids import Id
 from schemas.moments import Instant, format_instant
 from schemas.money import decimal_text
 from schemas.programs import Programs
+from schemas.programs.terms import Program
 from services.commission.sales import commission_id, is_decided
 from services.commission.saying import reversals
-from services.commission.state import Customer, Ladder, Payment, Sale
+from services.commission.state import Binding, Customer, Ladder, Payment, Sale
 from services.commission.terms import (
     Frame,
     Purchases,
@@ -127,7 +128,7 @@ def decision(
         )
     known |= {"partner_id": binding.partner_id, "program_id": binding.program_id}
     if isinstance(seen, Purchases):
-        inputs |= _purchase_inputs(programs, seen, payment)
+        inputs |= _purchase_inputs(_pricing(programs, binding, payment, sale), seen, payment)
     if sale is None or not (sale.said.accrued or sale.said.reason or sale.credits is not None):
         known["program_version"] = binding.program_version
         return Decision(outcome="waiting", rule=COUNTING_RULE, inputs=inputs, arithmetic=(), **known)
@@ -186,9 +187,15 @@ def _paid_by(payment: Payment) -> dict[str, Any] | None:
     }
 
 
-def _purchase_inputs(programs: Programs, seen: Purchases, payment: Payment) -> dict[str, Any]:
+def _pricing(programs: Programs, binding: Binding, payment: Payment, sale: Sale | None) -> Program:
+    """The version that priced the payment, as the decision that holds has it."""
+    if sale is None:
+        return priced_by(programs, binding, payment.at)
+    return programs.version(sale.program_id, sale.program_version)
+
+
+def _purchase_inputs(program: Program, seen: Purchases, payment: Payment) -> dict[str, Any]:
     """What of the purchase and of the version in force at it decides credits."""
-    program = priced_by(programs, seen.binding, payment.at)
     provider = provider_of(program, payment)
     first = seen.first_of(payment.product_family) if payment.product_family is not None else None
     own = {
