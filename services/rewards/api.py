@@ -79,7 +79,7 @@ async def store(partner_id: Id, who: TheCaller, has: TheResources, program_id: I
 @router.get(
     "/partners/{partner_id}/history",
     summary="Everything that came to and left a partner's wallet, newest first",
-    response_model_exclude_none=True,
+    response_model_exclude_unset=True,
 )
 async def history(
     partner_id: Id, who: TheCaller, has: TheResources, paging: ThePaging, program_id: Id | None = None

@@ -34,8 +34,8 @@ TIMES = [(START + days * DAY) for days in (5, 12, 18, 26, 33)]
 
 moments = st.integers(0, 80).map(lambda half_days: START + half_days * DAY // 2)
 later = st.integers(22, 80).map(lambda half_days: START + half_days * DAY // 2)
-rates = st.sampled_from(["0", "0.1", "0.333333333333333333", "1", "2.5", "5", "7.75"])
-quantities = st.one_of(st.none(), st.sampled_from(["0", "0.1", "1", "2", "2.59", "1000", "3.000000000000000001"]))
+rates = st.sampled_from(["5", "2.5", "7.75", "1", "0.333333333333333333", "0.1", "0"])
+quantities = st.sampled_from(["2", "2.59", "1", "0.1", "1000", "3.000000000000000001", "0", None])
 
 
 def _document(version: InForce) -> Program:
@@ -67,22 +67,22 @@ def histories(draw: st.DrawFn) -> History:
     providers = st.dictionaries(st.sampled_from(["north", "south"]), rates, min_size=1)
     versions = [InForce(0, True, draw(providers))]
     switch = st.sampled_from([True, True, False])
-    versions += draw(st.lists(st.builds(InForce, later, switch, providers), max_size=3))
+    versions += draw(st.lists(st.builds(InForce, later, switch, providers), min_size=1, max_size=3))
     buyers: list[Buyer] = []
     made: list[Event] = []
-    for number in range(draw(st.integers(1, 5))):
+    for number in range(draw(st.integers(2, 6))):
         buyer = Buyer(f"c{number}", draw(st.sampled_from(PARTNERS)), draw(moments.map(lambda at: min(at, TIMES[0]))))
         buyers.append(buyer)
         signup = events.CustomerSignedUp(customer_id=buyer.customer_id, promo_code=f"code-{buyer.partner_id}")
         made.append(_event(f"{buyer.customer_id}-up", buyer.bound_at, signup))
-        for purchase in range(draw(st.integers(0, 4))):
+        for purchase in range(draw(st.integers(1, 3))):
             made += _purchase(draw, buyer, f"{buyer.customer_id}-p{purchase}")
     return History(versions, buyers, made)
 
 
 def _purchase(draw: st.DrawFn, buyer: Buyer, name: str) -> list[Event]:
-    family = draw(st.sampled_from(["residential", "residential", "residential", "datacenter", None]))
-    provider = draw(st.sampled_from(["north", "north", "south", "west", None]))
+    family = draw(st.sampled_from([*4 * ["residential"], "datacenter", None]))
+    provider = draw(st.sampled_from([*4 * ["north"], "south", "west", None]))
     bought = Purchase(name, draw(moments), draw(st.integers(0, 30)), family, provider, draw(quantities))
     buyer.purchases.append(bought)
     ids: dict[str, Any] = {"payment_id": name, "customer_id": buyer.customer_id}
@@ -165,7 +165,7 @@ def _played(history: History, seed: int, crashes: float) -> World:
     versions = iter(_published(history))
     for event in order:
         made.publish(event if event is not None else next(versions))
-        if rng.random() < 0.1:
+        if rng.random() < 0.2:
             made.run()
     return made.run()
 
@@ -217,7 +217,7 @@ def _check_trail(history: History, made: World) -> None:
 
 @pytest.mark.parametrize("crashes", [0.0, 0.2])
 def test_wallets_follow_from_the_set_of_events_and_versions(crashes: float) -> None:
-    @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
     @given(history=histories(), seed=st.integers(0, 10**6))
     def holds(history: History, seed: int) -> None:
         made = _played(history, seed, crashes)
