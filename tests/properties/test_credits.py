@@ -32,8 +32,8 @@ PARTNERS = ("ann", "bea")
 PC = "switched"
 TIMES = [(START + days * DAY) for days in (5, 12, 18, 26, 33)]
 
-moments = st.integers(0, 80).map(lambda half_days: START + half_days * DAY // 2)
-later = st.integers(22, 80).map(lambda half_days: START + half_days * DAY // 2)
+moments = st.integers(0, 20).map(lambda pairs_of_days: START + pairs_of_days * 2 * DAY)
+later = st.integers(6, 20).map(lambda pairs_of_days: START + pairs_of_days * 2 * DAY)
 rates = st.sampled_from(["5", "2.5", "7.75", "1", "0.333333333333333333", "0.1", "0"])
 quantities = st.sampled_from(["2", "2.59", "1", "0.1", "1000", "3.000000000000000001", "0", None])
 
