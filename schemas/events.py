@@ -437,7 +437,10 @@ class CreditGranted(Payload):
 
 
 class CreditReversed(Payload):
-    """Credits of a purchase were taken back, above 0. `rate_corrected`: a lower rate of that time became known late."""
+    """Credits of a purchase were taken back, above 0. `cause`: the refund or the lost dispute that did it.
+
+    `rate_corrected`: a lower rate of that time became known late.
+    """
 
     type = "credit.reversed"
     partner_id: Id
@@ -446,6 +449,7 @@ class CreditReversed(Payload):
     payment_id: Id
     credits: int
     reason: ReversalReason | Literal["rate_corrected"]
+    cause: Id | None = None
 
 
 class _Claim(Payload):

@@ -91,7 +91,7 @@ class _Teller:
             # A late refund can move a credit between those said: the last new one carries it.
             share = owed if number == len(new) else min(owed, part.credits)
             if share > 0:
-                self._take(share, part.reason, part.at)
+                self._take(share, part.reason, part.at, part.cause)
                 owed -= share
         taken = {part.cause: part.credits for part in purchase.taken}
         self.told = Told(self.told.turn, True, purchase.credits, taken, purchase.left)
@@ -113,8 +113,8 @@ class _Teller:
         granted = CreditGranted(**self._ids, credits=more)
         self._say(self.purchase.paid_at, granted, more)
 
-    def _take(self, less: int, reason: str, at: int) -> None:
-        taken = CreditReversed.model_validate({**self._ids, "credits": less, "reason": reason})
+    def _take(self, less: int, reason: str, at: int, cause: str | None = None) -> None:
+        taken = CreditReversed.model_validate({**self._ids, "credits": less, "reason": reason, "cause": cause})
         self._say(at, taken, -less)
 
     def _say(self, at: int, data: Payload, more: int) -> None:
