@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from schemas import events
+from schemas.commands import RequestClaim
 from schemas.events import Event, ProgramPublished
 from schemas.ids import derived_id
 from schemas.moments import DAY, parse_instant
@@ -26,6 +27,7 @@ from tests.worlds import told, wallet, world
 
 START = parse_instant("2025-03-01T00:00:00Z")
 PC, SALES = "proxy-credits", "commission.sales"
+IN_PC = {"partner_id": "ann", "program_id": PC}
 
 
 def _version(number: int, rate: str, since: int = START) -> Event:
@@ -197,3 +199,18 @@ def test_a_customer_is_repriced_by_a_version_that_is_in_force_at_a_payment(
     assert isinstance(published, ProgramPublished)
     assert repriced(customer, published) is is_repriced
     assert not repriced(Customer(payments={"p1": payment}), published)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_claim_is_decided_by_the_version_that_its_api_knew_whenever_the_worker_hears_of_it(seed: int) -> None:
+    made = world(seed, partitions=2)
+    made.publish(Event("on", "/attribution", START, events.PartnerActivated(**IN_PC, activated_at=START)))
+    made.publish(_bound(), _purchase())
+    made.run()
+    claim = RequestClaim(
+        command_id="k", body_hash="-", caller="partner:ann", **IN_PC, provider="packetstream", program_version=2
+    )
+    made.publish(Event("k", "/rewards", START + DAY, claim), _version(2, "5"))
+    made.run()
+    (asked,) = (event["data"] for event in told(made, "rewards") if event["type"] == "claim.requested")
+    assert (asked["credits"], _balance(made)) == (1, 9)
