@@ -11,6 +11,9 @@ Glossary
     accrual      the commission that one payment earned; reversed by refunds, adjusted by corrections
     standing     how a payment's commission stands now: its accrual, what was taken back, what is held
     hold         the time before an accrual can be withdrawn
+    credits      whole units of a program, earned by purchases; they buy data in its reward store, and are no money
+    wallet       what a partner holds that is no money: credits and bonuses
+    claim        credits taken for data of a provider; given back when the platform fails it
     withdrawal   money that leaves; a top-up turns bonus money into balance of the partner's own account
     program      a document with versions: who earns, at what rate, for how long
     decision     why a signup or payment was answered as it was: program, rule, inputs, arithmetic, reason

@@ -84,9 +84,12 @@ class PublishProgram(Command):
 
 
 class RequestClaim(Command):
+    """`program_version`: the latest version that the API knew; the fold decides no earlier than it knows that one."""
+
     type = "command.request_claim"
     program_id: Id
     provider: str
+    program_version: int | None = None
 
 
 class SettleClaim(Command):

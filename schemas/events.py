@@ -422,6 +422,12 @@ class ActivityChanged(Payload):
 
 
 class CreditGranted(Payload):
+    """Whole credits for a purchase (0 where they round down to nothing).
+
+    A second one for the same payment says what is added, when a rate of that time became known late: per payment
+    granted − reversed is what is left.
+    """
+
     type = "credit.granted"
     partner_id: Id
     program_id: Id
@@ -431,13 +437,19 @@ class CreditGranted(Payload):
 
 
 class CreditReversed(Payload):
+    """Credits of a purchase were taken back, above 0. `cause`: the refund or the lost dispute that did it.
+
+    `rate_corrected`: a lower rate of that time became known late.
+    """
+
     type = "credit.reversed"
     partner_id: Id
     program_id: Id
     customer_id: Id
     payment_id: Id
     credits: int
-    reason: ReversalReason
+    reason: ReversalReason | Literal["rate_corrected"]
+    cause: Id | None = None
 
 
 class _Claim(Payload):

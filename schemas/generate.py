@@ -50,6 +50,7 @@ EXAMPLES: dict[str, Any] = {
     "body_hash": "9f86d081884c7d659a2feaa0c55ad015",
     "bonus_id": "bon_7d793037a0760186574b0282",
     "caller": "partner:p-7",
+    "cause": "rfd-1",
     "caused_by": "evt-77",
     "charged": {"minor": 1299, "currency": "USD"},
     "claim_id": "clm_1b6453892473a467d07372d4",

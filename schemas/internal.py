@@ -11,13 +11,17 @@ from schemas.money import Money, Rate
 
 
 class TakenBack(BaseModel):
-    """A refund, or a lost dispute, of a payment: `minor` of what was paid, at an instant."""
+    """A refund, or a lost dispute, of a payment: `minor` of what was paid, at an instant.
+
+    `credits`: what it takes back of the credits that the payment earned, 0 where rounding leaves nothing.
+    """
 
     model_config = ConfigDict(frozen=True)
     id: Id
     at: Instant
     minor: Annotated[int, Field(ge=0)]
     reason: Literal["refund", "dispute_lost"]
+    credits: Annotated[int, Field(ge=0)] | None = None
 
 
 class SaleStated(Payload):
@@ -25,6 +29,7 @@ class SaleStated(Payload):
 
     The partner's stage adds what depends on the partner's other clients (the rate) and says the difference to before.
     `left_at`: the customer left before the hold ended, what was left of the accrual then is taken back.
+    `credits`: whole credits that the payment earns instead of money (0 counts as earned); none: no credits.
     """
 
     type = "sale.stated"
@@ -41,6 +46,7 @@ class SaleStated(Payload):
     taken_back: tuple[TakenBack, ...] = ()
     left_at: Instant | None = None
     holds: tuple[Hold, ...] = ()
+    credits: Annotated[int, Field(ge=0)] | None = None
     caused_by: str
 
 

@@ -8,6 +8,7 @@ A file of `tests/golden/<program>/` holds one object per line:
     {"none": {"type": …, "data": {…}}}                       no such event comes out
     {"dead": {"reason": …, "topic": …, "field"?: …}}          a dead letter with these headers
     {"balance": {"partner_id": …, "program_id": …, "currency": …, "as_of"?: …, "available": 900, …}}   minor units
+    {"wallet": {"partner_id": …, "as_of"?: …, "credits": [{"program_id": …, "balance": 10}]}}
 In strings, `~x` is an id of this journey, `$link(~x)` the code of the link that command ~x made; likewise `$promo(~x)`,
 and the ids of `$deposit(~x)`, `$client_payment(~x)` and `$claim(~x)`.
 """

@@ -11,6 +11,8 @@ from schemas.programs import shipped
 from schemas.programs.terms import Program
 from services import attribution, commission, payouts, rewards
 from services.payouts import ledger
+from services.rewards import views
+from services.rewards.rules import WALLETS
 from services.runtime.settings import Settings
 from services.runtime.simulate import MemoryReader, World
 from services.runtime.stage import Stage
@@ -54,6 +56,16 @@ def balance(
         return None
     fields = ("accrued", "reversed", "processing", "paid", "topped_up", "deposits", "spent")
     return {name: getattr(book.sums, name) for name in fields} | {"pending": book.pending, "available": book.available}
+
+
+def wallet(made: World, partner_id: str, as_of: int | None = None) -> list[dict[str, Any]]:
+    """The credits of a partner's wallet, as the API shows them; by the running balances, or as of an instant."""
+    reader = MemoryReader(made)
+    state = asyncio.run(reader.state(WALLETS, partner_id))
+    rows = asyncio.run(reader.rows(WALLETS, partner_id))
+    purses = None if as_of is None else views.purses_before(rows.values(), as_of)
+    shown = views.wallet(state, micros(settings().now()) if as_of is None else as_of, purses)
+    return [credit.model_dump() for credit in shown.credits]
 
 
 def quick_balance(made: World, partner_id: str, at: int) -> dict[tuple[str, str], tuple[int, int, int]]:

@@ -232,6 +232,8 @@ class Program(Document):
             raise ValueError("name each kind of terms once")
         if self.providers and "credits" not in kinds:
             raise ValueError("providers belong to a program with credits")
+        if {"share", "credits"} <= set(kinds):
+            raise ValueError("a program pays a share of payments or credits, not both")
         return self
 
     @property

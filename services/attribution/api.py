@@ -1,9 +1,11 @@
 """HTTP of attribution: links that are followed, what partners ask for, and what their pages show."""
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import date
+from http import HTTPStatus
 from typing import Annotated, Any
 
 import orjson
@@ -48,6 +50,9 @@ router = APIRouter()
 
 MAX_ACCOUNTS = 1000
 Evidence = Annotated[str, Field(strict=True, min_length=1, max_length=8192)]
+PUBLICATION_LOOKS, LOOK_SECONDS = 200, 0.01
+"""How long a publication's answer waits for the version to come back from the topic: 2 seconds."""
+
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
 
 
@@ -292,10 +297,19 @@ async def program(
 
 @router.put("/programs/{program_id}", summary="Publish a program's next version")
 async def publish(
-    request: Request, program_id: Id, body: dict[str, Any], who: TheCaller, commands: TheCommands
+    request: Request, program_id: Id, body: dict[str, Any], who: TheCaller, has: TheResources, commands: TheCommands
 ) -> Response:
+    """Answers when the version is on the topic, so that whatever is asked for next is decided knowing it."""
     require(who, "admin")
-    return await commands.run(request, who, STAGES, asks.PublishProgram, partner_id=program_id, document=body)
+    answer = await commands.run(request, who, STAGES, asks.PublishProgram, partner_id=program_id, document=body)
+    if answer.status_code == HTTPStatus.OK:
+        version = orjson.loads(bytes(answer.body))["version"]
+        for _ in range(PUBLICATION_LOOKS):
+            latest = has.programs.latest(program_id)
+            if latest is not None and latest.version >= version:
+                break
+            await asyncio.sleep(LOOK_SECONDS)
+    return answer
 
 
 async def _partner(has: Resources, who: Caller, partner_id: str) -> Person:

@@ -216,7 +216,13 @@ def referral_shown(referral: Referral, customer: Person, programs: Programs, as_
 
 
 def _is_active(referral: Referral, programs: Programs, as_of: int) -> bool:
-    """Whether a payment would earn. Before commission has said so: yes, but where being active must be earned first."""
+    """Whether a payment would earn. Before commission has said so: yes, but where being active must be earned first.
+
+    A program that is priced at the event earns nothing while it is off.
+    """
+    in_force = programs.at(referral.program_id, as_of)
+    if in_force is not None and in_force.pricing == "at_event" and not in_force.enabled:
+        return False
     if referral.earning is None:
         program = programs.at(referral.program_id, referral.attributed_at)
         return program is None or program.term(MonthlyDiscount) is None

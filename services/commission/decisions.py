@@ -7,6 +7,7 @@ trail that led there.
 from bisect import bisect_right
 from collections.abc import Iterator
 from decimal import Decimal
+from fractions import Fraction
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -14,11 +15,23 @@ from pydantic import BaseModel, ConfigDict, Field
 from schemas.events import PaymentDecline
 from schemas.ids import Id
 from schemas.moments import Instant, format_instant
+from schemas.money import decimal_text
 from schemas.programs import Programs
+from schemas.programs.terms import Program
 from services.commission.sales import commission_id, is_decided
 from services.commission.saying import reversals
-from services.commission.state import Customer, Ladder, Payment, Sale
-from services.commission.terms import Frame, frame, product_of, reasons
+from services.commission.state import Binding, Customer, Ladder, Payment, Sale
+from services.commission.terms import (
+    Frame,
+    Purchases,
+    Seen,
+    credits_of,
+    frame,
+    priced_by,
+    product_of,
+    provider_of,
+    reasons,
+)
 
 Outcome = Literal["accrued", "credited", "declined", "waiting"]
 
@@ -34,6 +47,9 @@ RULES: dict[PaymentDecline, str] = {
     "cancelled": "Payments after the end of the sale's subscription earn nothing.",
     "no_rate": "The program pays nothing on such a payment.",
 }
+CREDITS_RULE = (
+    "Whole credits for the first purchase of the product family: GB × the provider's rate then, rounded down."
+)
 SHARE_RULE = "A share of the payment, at the rate of the partner's paying clients, this payment's client included."
 WAITING_RULE = "A payment is decided when its customer's signup is."
 COUNTING_RULE = "The customer's facts are decided; the partner's clients are being counted."
@@ -62,7 +78,10 @@ def outcome_by_facts(programs: Programs, customer: Customer, payment: Payment) -
     """The outcome as far as the customer's facts tell it, for choosing records before they are built."""
     if not is_decided(customer, payment):
         return "waiting"
-    return "declined" if reasons(programs, customer, frame(programs, customer), payment) else "accrued"
+    seen = frame(programs, customer)
+    if reasons(programs, customer, seen, payment):
+        return "declined"
+    return "accrued" if credits_of(programs, seen, payment) is None else "credited"
 
 
 def of_program(programs: Programs, customer: Customer, program_id: str) -> Iterator[Payment]:
@@ -108,13 +127,18 @@ def decision(
             **known,
         )
     known |= {"partner_id": binding.partner_id, "program_id": binding.program_id}
-    if sale is None or not (sale.said.accrued or sale.said.reason):
+    if isinstance(seen, Purchases):
+        inputs |= _purchase_inputs(_pricing(programs, binding, payment, sale), seen, payment)
+    if sale is None or not (sale.said.accrued or sale.said.reason or sale.credits is not None):
         known["program_version"] = binding.program_version
         return Decision(outcome="waiting", rule=COUNTING_RULE, inputs=inputs, arithmetic=(), **known)
     known["program_version"] = sale.program_version
     if sale.said.accrued:
         inputs |= _ladder_inputs(sale, ladder)
         return Decision(outcome="accrued", rule=SHARE_RULE, inputs=inputs, arithmetic=tuple(_arithmetic(sale)), **known)
+    if sale.credits is not None:
+        lines = tuple(_arithmetic_of_credits(sale, inputs))
+        return Decision(outcome="credited", rule=CREDITS_RULE, inputs=inputs, arithmetic=lines, **known)
     told: tuple[Any, ...] = sale.reasons
     return Decision(
         outcome="declined", reason=told[0], reasons=told, rule=RULES[told[0]], inputs=inputs, arithmetic=(), **known
@@ -163,13 +187,35 @@ def _paid_by(payment: Payment) -> dict[str, Any] | None:
     }
 
 
-def _referral_inputs(customer: Customer, seen: Frame | None) -> dict[str, Any]:
+def _pricing(programs: Programs, binding: Binding, payment: Payment, sale: Sale | None) -> Program:
+    """The version that priced the payment, as the decision that holds has it."""
+    if sale is None:
+        return priced_by(programs, binding, payment.at)
+    return programs.version(sale.program_id, sale.program_version)
+
+
+def _purchase_inputs(program: Program, seen: Purchases, payment: Payment) -> dict[str, Any]:
+    """What of the purchase and of the version in force at it decides credits."""
+    provider = provider_of(program, payment)
+    first = seen.first_of(payment.product_family) if payment.product_family is not None else None
+    own = {
+        "product_family": payment.product_family,
+        "provider": payment.provider,
+        "quantity_gb": payment.quantity_gb,
+        "program_enabled": program.enabled,
+        "product_rate": decimal_text(provider.product_rate) if provider else None,
+        "first_purchase_id": first[1] if first else None,
+    }
+    return {name: value for name, value in own.items() if value is not None}
+
+
+def _referral_inputs(customer: Customer, seen: Seen | None) -> dict[str, Any]:
     """What of the customer's history decides payments under the program."""
     binding = customer.binding
     if binding is None or not binding.partner_id:
         return {}
     own: dict[str, Any] = {"attributed_at": format_instant(binding.attributed_at), "bound_by": binding.caused_by}
-    if seen is not None:
+    if isinstance(seen, Frame):
         own |= {
             "earns": [{"from": format_instant(since), "until": _time(until)} for since, until in seen.earning],
             "first_payment_id": seen.first[1] if seen.first else None,
@@ -227,6 +273,21 @@ _DIGITS = {
 
 def _amount(minor: int, currency: str) -> str:
     return f"{Decimal(minor).scaleb(-_DIGITS.get(currency, 2)):f} {currency}"
+
+
+def _arithmetic_of_credits(sale: Sale, inputs: dict[str, Any]) -> Iterator[str]:
+    """The credits earned and what was taken back of them, line by line."""
+    earned, refunded, total = sale.credits or 0, 0, 0
+    exact = Fraction(inputs["quantity_gb"]) * Fraction(inputs["product_rate"])
+    rounded = "" if exact == earned else ", rounded down"
+    yield f"{inputs['quantity_gb']} GB × {inputs['product_rate']} credits per GB = {earned} credits{rounded}"
+    for part in sale.taken_back:
+        refunded, back = min(sale.minor, refunded + part.minor), part.credits or 0
+        shares = f"{_amount(refunded, sale.currency)} ÷ {_amount(sale.minor, sale.currency)}"
+        yield f"{earned} credits × {shares} − {total} = {back} taken back, rounded down: {part.reason} {part.id}"
+        total += back
+    if total:
+        yield f"{earned} − {total} = {earned - total} credits left"
 
 
 def _arithmetic(sale: Sale) -> Iterator[str]:

@@ -100,10 +100,11 @@ def _sale(stated: SaleStated, said: Said) -> Sale:
         stated.base.currency,
         stated.reasons,
         stated.available_at,
-        tuple(TakenBackPart(part.id, part.at, part.minor, part.reason) for part in stated.taken_back),
+        tuple(TakenBackPart(part.id, part.at, part.minor, part.reason, part.credits) for part in stated.taken_back),
         stated.left_at,
         tuple((hold.held_from, hold.held_until) for hold in stated.holds),
         said,
+        stated.credits,
     )
 
 

@@ -32,7 +32,7 @@ from services.commission.state import (
     Refund,
     SubscriptionStep,
 )
-from services.commission.terms import Frame, earning_spans, frame, priced_by, reasons
+from services.commission.terms import Frame, Seen, credits_of, earning_spans, frame, priced_by, reasons
 from services.runtime.repeats import Repeat, judge
 from services.runtime.stage import Change, Context, DeadLetter, Emit, Record, Stage
 
@@ -106,6 +106,8 @@ class _Learnt:
                 self._paid_by_partner(data, event)
             case events.PaymentRefunded() | events.PaymentDisputed() | events.DisputeClosed() as data:
                 self._after_payment(data, record, event)
+            case events.ProgramPublished() as data:
+                self.touched += _priced_since(customer, data)
             case _:
                 pass  # pending and failed payments, closed accounts: nothing here depends on them
 
@@ -219,6 +221,19 @@ class _Learnt:
         self.customer = replace(self.customer, parked=(*self.customer.parked, parked))
 
 
+def _priced_since(customer: Customer, published: events.ProgramPublished) -> list[str]:
+    """The payments that a program version prices, as far as their dates and their customer's binding tell."""
+    binding = customer.binding
+    if binding is None or binding.program_id != published.program_id:
+        return []
+    return [payment.payment_id for payment in customer.payments.values() if payment.at >= published.effective_at]
+
+
+def repriced(state: Customer, published: events.ProgramPublished) -> bool:
+    """Whether a version that becomes known late can change what was said of a payment of this customer."""
+    return bool(_priced_since(state, published))
+
+
 def waiting(state: Customer) -> int:
     """Payments that wait for their signup's decision, refunds and disputes that wait for their payment."""
     return len(state.parked) + sum(not is_decided(state, payment) for payment in state.payments.values())
@@ -270,7 +285,7 @@ def _digest(text: str) -> bytes:
 
 
 def statement(
-    programs: Programs, customer_id: str, customer: Customer, seen: Frame | None, payment: Payment, caused_by: str
+    programs: Programs, customer_id: str, customer: Customer, seen: Seen | None, payment: Payment, caused_by: str
 ) -> SaleStated | CommissionDeclined:
     """How a payment stands, as far as the customer's own facts decide it. It is decided (`is_decided`)."""
     binding = customer.binding
@@ -285,7 +300,9 @@ def statement(
             program_version=payment.paid_by.program_version if payment.paid_by else None,
             reason=why[0],
         )
-    hold_until = seen.hold_until if seen and seen.hold_until is not None else payment.at
+    shared = seen if isinstance(seen, Frame) else None
+    hold_until = shared.hold_until if shared and shared.hold_until is not None else payment.at
+    earned = None if why else credits_of(programs, seen, payment)
     return SaleStated(
         payment_id=payment.payment_id,
         customer_id=customer_id,
@@ -297,15 +314,20 @@ def statement(
         base=Money(minor=payment.minor, currency=payment.currency),
         reasons=why,
         available_at=max(payment.at, hold_until),
-        taken_back=taken_back(payment),
-        left_at=seen.left_at if seen and not why else None,
+        taken_back=taken_back(payment, earned),
+        left_at=shared.left_at if shared and not why else None,
         holds=tuple(Hold(held_from=d.opened_at, held_until=d.closed_at) for d in payment.disputes),
+        credits=earned,
         caused_by=caused_by,
     )
 
 
-def taken_back(payment: Payment) -> tuple[TakenBack, ...]:
-    """Refunds and lost disputes in order of time; none is dated before the payment."""
+def taken_back(payment: Payment, earned: int | None = None) -> tuple[TakenBack, ...]:
+    """Refunds and lost disputes in order of time; none is dated before the payment.
+
+    `earned`: the payment's credits. After each refund credits × refunded so far ÷ paid are taken back together,
+    rounded down; refunds and lost disputes count up to what was paid. Source: programs.md, proxy-credits.
+    """
     parts = [
         TakenBack(id=r.refund_id, at=max(r.at, payment.at), minor=r.minor, reason="refund") for r in payment.refunds
     ]
@@ -314,7 +336,17 @@ def taken_back(payment: Payment) -> tuple[TakenBack, ...]:
         for d in payment.disputes
         if d.closed_at is not None and not d.won
     ]
-    return tuple(sorted(parts, key=lambda part: (part.at, part.id)))
+    ordered = sorted(parts, key=lambda part: (part.at, part.id))
+    if earned is None:
+        return tuple(ordered)
+    refunded = total = 0
+    counted: list[TakenBack] = []
+    for part in ordered:
+        refunded = min(payment.minor, refunded + part.minor)
+        so_far = earned * refunded // payment.minor if payment.minor else 0
+        counted.append(part.model_copy(update={"credits": so_far - total}))
+        total = so_far
+    return tuple(counted)
 
 
 SALES: Stage[Customer, Customer] = Stage(
@@ -323,4 +355,5 @@ SALES: Stage[Customer, Customer] = Stage(
     empty=Customer(),
     step=step,
     waiting=waiting,
+    repriced=repriced,
 )

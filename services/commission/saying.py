@@ -64,6 +64,8 @@ def say(sale: Sale, partner_id: str, rate: Decimal, caused_by: str) -> tuple[Sai
     teller = _Teller(sale, partner_id, caused_by)
     if sale.reasons:
         teller.decline()
+    elif sale.credits is not None:
+        teller.credit()
     else:
         teller.stand(rate)
     return teller.said, tuple(teller.emits)
@@ -120,6 +122,11 @@ class _Teller:
         else:
             self._tell(self.sale.paid_at, CommissionDeclined(**self._ids, reason=reason))
         self.said = Said(turn=self.said.turn, reason=reason)
+
+    # --- the payment earns credits: rewards says so, here an earlier decline is no longer the last word ---
+
+    def credit(self) -> None:
+        self.said = Said(turn=self.said.turn)
 
     # --- the payment earns ---
 

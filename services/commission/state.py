@@ -137,6 +137,7 @@ class TakenBackPart(Struct, frozen=True, array_like=True):
     at: int
     minor: int
     reason: Literal["refund", "dispute_lost"]
+    credits: int | None = None
 
 
 class Said(Struct, frozen=True, array_like=True):
@@ -161,7 +162,10 @@ class Said(Struct, frozen=True, array_like=True):
 
 
 class Sale(Struct, frozen=True, array_like=True, tag="sale"):
-    """One payment as its customer's facts state it, and what was said of it."""
+    """One payment as its customer's facts state it, and what was said of it.
+
+    `credits`: what it earns instead of money, if so; said on the topic `rewards`, by rewards.
+    """
 
     payment_id: str
     customer_id: str
@@ -177,6 +181,7 @@ class Sale(Struct, frozen=True, array_like=True, tag="sale"):
     left_at: int | None
     holds: tuple[tuple[int, int | None], ...]
     said: Said = Said()
+    credits: int | None = None
 
     @property
     def place(self) -> Place:
@@ -184,7 +189,7 @@ class Sale(Struct, frozen=True, array_like=True, tag="sale"):
 
     @property
     def accrues(self) -> bool:
-        return not self.reasons
+        return not self.reasons and self.credits is None
 
 
 class Client(Struct, frozen=True, array_like=True, tag="client"):

@@ -5,7 +5,9 @@ as a new event leaves the frame as it was, no other payment's decision can have 
 Source: programs.md, jupsoft, keycrm and the general rules.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import assert_never
 
 from schemas.events import PaymentDecline
@@ -16,6 +18,7 @@ from schemas.programs.terms import (
     IntegratorAccount,
     MonthlyDiscount,
     Program,
+    Provider,
     Retention,
     Share,
     SignupBonus,
@@ -54,17 +57,36 @@ class Frame:
         return self.ended_at
 
 
-def frame(programs: Programs, customer: Customer) -> Frame | None:
-    """The customer's frame, or None where no program share prices the customer's payments.
+@dataclass(frozen=True, slots=True)
+class Purchases:
+    """What decides a customer's payments under a program's credits: the first purchase of each product family.
+
+    Since the binding, in event time; the first also when it earned nothing.
+    """
+
+    binding: Binding
+    earning: tuple[Span, ...]
+    firsts: tuple[tuple[str, Place], ...] = ()
+
+    def first_of(self, product_family: str) -> Place | None:
+        return dict(self.firsts).get(product_family)
+
+
+Seen = Frame | Purchases
+
+
+def frame(programs: Programs, customer: Customer) -> Seen | None:
+    """The customer's frame, or None where no share and no credits price the customer's payments.
 
     Errors: NotYetPublished while the version that bound the customer has not been read.
     """
     binding = customer.binding
     if binding is None or not binding.partner_id:
         return None
-    share = programs.version(binding.program_id, binding.program_version).term(Share)
+    bound = programs.version(binding.program_id, binding.program_version)
+    share = bound.term(Share)
     if share is None:
-        return None
+        return _purchases(bound, binding, customer.payments.values())
     first = min(
         (p for p in customer.payments.values() if p.at >= binding.attributed_at and p.paid_by is None),
         key=lambda p: p.place,
@@ -85,6 +107,24 @@ def frame(programs: Programs, customer: Customer) -> Frame | None:
         sale.ended_at() if share.ends_with_subscription else None,
         sale.downgraded_at(share.ends_with_downgrade_of) if share.ends_with_downgrade_of else None,
     )
+
+
+def _purchases(bound: Program, binding: Binding, payments: Iterable[Payment]) -> Purchases | None:
+    """The frame of a program that pays credits, or that a later version may make pay credits.
+
+    A payment now would earn until the first purchase of the family that the version of the binding names.
+    """
+    terms = bound.term(Credits)
+    if terms is None and bound.pricing == "at_binding":
+        return None
+    firsts: dict[str, Place] = {}
+    for payment in payments:
+        family = payment.product_family
+        if family is not None and payment.at >= binding.attributed_at and payment.paid_by is None:
+            firsts[family] = min(payment.place, firsts.get(family, payment.place))
+    first = firsts.get(terms.product_family) if terms else None
+    earning: Span = (binding.attributed_at, first[0] if first else None)
+    return Purchases(binding, (earning,) if terms else (), tuple(sorted(firsts.items())))
 
 
 def _earning(share: Share, binding: Binding, customer: Customer, first: Payment | None) -> tuple[Span, ...]:
@@ -167,7 +207,7 @@ def in_span(spans: tuple[Span, ...], at: int) -> bool:
     return any(start <= at and (until is None or at < until) for start, until in spans)
 
 
-def reasons(programs: Programs, customer: Customer, seen: Frame | None, payment: Payment) -> tuple[PaymentDecline, ...]:
+def reasons(programs: Programs, customer: Customer, seen: Seen | None, payment: Payment) -> tuple[PaymentDecline, ...]:
     """Why the payment earns nothing: all reasons that hold, the first one first; none when it earns.
 
     Source: contract.md, `commission.declined`: the order of the reasons.
@@ -185,6 +225,8 @@ def reasons(programs: Programs, customer: Customer, seen: Frame | None, payment:
     if seen is None:
         found.append("no_rate")
         return tuple(found)
+    if isinstance(seen, Purchases):
+        return (*found, *_reasons_of_a_purchase(program, seen, payment))
     if not in_span(seen.earning, payment.at):
         found.append("outside_window")
     if seen.share.first_product_only and seen.first and product_of(customer, payment) != seen.first_product:
@@ -197,16 +239,55 @@ def reasons(programs: Programs, customer: Customer, seen: Frame | None, payment:
     return tuple(found)
 
 
+def _reasons_of_a_purchase(program: Program, seen: Purchases, payment: Payment) -> tuple[PaymentDecline, ...]:
+    """Why a purchase earns no credits, the switch aside.
+
+    Source: programs.md, proxy-credits: only the first purchase of the product family earns, other families do not
+    count; a provider without a rate, or a purchase without a quantity, earns nothing.
+    """
+    terms = program.term(Credits)
+    if terms is None:
+        return ("no_rate",)
+    found: list[PaymentDecline] = []
+    if payment.product_family != terms.product_family:
+        found.append("other_family")
+    elif payment.place != seen.first_of(terms.product_family):
+        found.append("not_first_purchase")
+    if payment.quantity_gb is None or provider_of(program, payment) is None:
+        found.append("no_rate")
+    return tuple(found)
+
+
+def provider_of(program: Program, payment: Payment) -> Provider | None:
+    """The rates of the payment's provider in a program's version, or None where it has none."""
+    return program.providers.get(payment.provider) if payment.provider is not None else None
+
+
+def credits_of(programs: Programs, seen: Seen | None, payment: Payment) -> int | None:
+    """The whole credits of a payment that no reason declines, rounded down once; None where it earns no credits.
+
+    Units: credits = GB × credits per GB, exact. Less than one credit is 0 credits, and earned all the same.
+    """
+    if not isinstance(seen, Purchases):
+        return None
+    provider = provider_of(priced_by(programs, seen.binding, payment.at), payment)
+    if provider is None or payment.quantity_gb is None:
+        return None
+    return int(Fraction(payment.quantity_gb) * Fraction(provider.product_rate))
+
+
 def priced_by(programs: Programs, binding: Binding, at: int) -> Program:
     """The program version that prices a payment: the binding's, or the one in force at the event."""
     bound = programs.version(binding.program_id, binding.program_version)
     return bound if bound.pricing == "at_binding" else programs.at(binding.program_id, at) or bound
 
 
-def earning_spans(seen: Frame | None, customer: Customer) -> tuple[Span, ...]:
+def earning_spans(seen: Seen | None, customer: Customer) -> tuple[Span, ...]:
     """When a payment of this referral earns: the spans by date, cut at the end of the sale's subscription."""
     if seen is None:
         return ()
+    if isinstance(seen, Purchases):
+        return seen.earning
     ends = [end for end in (seen.ended_at, seen.downgraded_at) if end is not None]
     bound = seen.binding.attributed_at
     cut: list[Span] = []

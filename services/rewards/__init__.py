@@ -1,6 +1,7 @@
-"""Rewards keeps what is not money: bonuses now, credits, claims and monthly discounts on the same stages.
+"""Rewards keeps what is not money: bonuses, credits and the claims on them.
 
-Reads `partners` and `payouts` (by partner) and `referrals` (by customer). Writes `rewards`.
+Reads `partners`, `payouts`, commission's `sales` and its own commands (by partner), `referrals` (by customer). Writes
+`rewards`.
 """
 
 from typing import Any

@@ -1,15 +1,41 @@
-"""Rewards' HTTP: what a partner's wallet holds."""
+"""Rewards' HTTP: a partner's wallet, the reward store with its claims, and the history."""
 
-from fastapi import APIRouter, FastAPI
+import asyncio
 
+from fastapi import APIRouter, FastAPI, Request
+from starlette.responses import Response
+
+from schemas import commands as asks
 from schemas.ids import Id
 from schemas.moments import micros
+from schemas.programs.terms import Credits
 from services.rewards import stages, views
 from services.rewards.rules import WALLETS
-from services.runtime.http import AsOf, Resources, TheCaller, TheResources, own_partner, service_app
+from services.rewards.state import Purse, Wallet, claim_row
+from services.runtime.http import (
+    AsOf,
+    Body,
+    NoBody,
+    Page,
+    Problem,
+    Resources,
+    Text,
+    TheCaller,
+    TheCommands,
+    ThePaging,
+    TheResources,
+    not_found,
+    own_partner,
+    page,
+    require,
+    service_app,
+)
 from services.runtime.settings import Settings
 
 router = APIRouter()
+
+ACTIVATION_LOOKS, LOOK_SECONDS = 40, 0.05
+"""How long a partner's first request waits for an activation that is still on its way from attribution: 2 seconds."""
 
 
 def create_app(settings: Settings, resources: Resources | None = None) -> FastAPI:
@@ -17,8 +43,147 @@ def create_app(settings: Settings, resources: Resources | None = None) -> FastAP
     return service_app("rewards", settings, router, stages(settings), resources)
 
 
+class ClaimBody(Body):
+    """`program_id`: may be left out by a partner of one program."""
+
+    program_id: Id | None = None
+    provider: Text
+
+
+# --- reading --------------------------------------------------------------------------------------------------------
+
+
 @router.get("/partners/{partner_id}/wallet", summary="A partner's credits and bonuses")
 async def wallet(partner_id: Id, who: TheCaller, has: TheResources, as_of: AsOf = None) -> views.WalletShown:
     own_partner(who, partner_id)
     state = await has.reader.state(WALLETS, partner_id)
-    return views.wallet(state, as_of if as_of is not None else micros(has.settings.now()))
+    if as_of is None:
+        return views.wallet(state, micros(has.settings.now()))
+    rows = await has.reader.rows(WALLETS, partner_id)
+    return views.wallet(state, as_of, views.purses_before(rows.values(), as_of))
+
+
+@router.get("/partners/{partner_id}/store", summary="What a partner's credits buy")
+async def store(partner_id: Id, who: TheCaller, has: TheResources, program_id: Id | None = None) -> views.StoreShown:
+    own_partner(who, partner_id)
+    state, program_id = await _in_program(has, partner_id, program_id)
+    await has.programs_feed.catch_up()
+    program = has.programs.at(program_id, micros(has.settings.now()))
+    if program is None:
+        raise not_found()
+    terms = program.term(Credits)
+    balance = state.purses.get(program_id, Purse()).balance
+    return views.store(program, terms.claim_gb if terms else None, balance)
+
+
+@router.get(
+    "/partners/{partner_id}/history",
+    summary="Everything that came to and left a partner's wallet, newest first",
+    response_model_exclude_unset=True,
+)
+async def history(
+    partner_id: Id, who: TheCaller, has: TheResources, paging: ThePaging, program_id: Id | None = None
+) -> Page[views.Movement]:
+    own_partner(who, partner_id)
+    state = await has.reader.state(WALLETS, partner_id)
+    rows = await has.reader.rows(WALLETS, partner_id)
+    now = micros(has.settings.now())
+    own = (move for move in views.history(state, rows.values(), now) if program_id in (None, move.program_id))
+    return page(own, views.movement_key, paging, lambda move: move)
+
+
+# --- changing -------------------------------------------------------------------------------------------------------
+
+
+@router.post(
+    "/partners/{partner_id}/claims",
+    status_code=201,
+    summary="Take credits for data of a provider",
+    response_model=views.ClaimShown,
+)
+async def claim(
+    request: Request, partner_id: Id, body: ClaimBody, who: TheCaller, has: TheResources, commands: TheCommands
+) -> Response:
+    """The rates are those in force when the claim is made, a version that was just published included."""
+    require(who, "partner")
+    own_partner(who, partner_id)
+    _, program_id = await _in_program(has, partner_id, body.program_id)
+    await has.programs_feed.catch_up()
+    latest = has.programs.latest(program_id)
+    return await commands.run(
+        request,
+        who,
+        stages(has.settings),
+        asks.RequestClaim,
+        partner_id=partner_id,
+        program_id=program_id,
+        provider=body.provider,
+        program_version=latest.version if latest else None,
+    )
+
+
+@router.post("/claims/{claim_id}/fulfil", summary="Say that a claim's data was given", response_model=views.ClaimShown)
+async def fulfil(
+    request: Request,
+    claim_id: Id,
+    who: TheCaller,
+    has: TheResources,
+    commands: TheCommands,
+    body: NoBody | None = None,
+) -> Response:
+    return await _settle(request, who, has, commands, claim_id, fulfilled=True)
+
+
+@router.post(
+    "/claims/{claim_id}/fail",
+    summary="Say that a claim's data could not be given; its credits are there again",
+    response_model=views.ClaimShown,
+)
+async def fail(
+    request: Request,
+    claim_id: Id,
+    who: TheCaller,
+    has: TheResources,
+    commands: TheCommands,
+    body: NoBody | None = None,
+) -> Response:
+    return await _settle(request, who, has, commands, claim_id, fulfilled=False)
+
+
+async def _settle(
+    request: Request, who: TheCaller, has: Resources, commands: TheCommands, claim_id: str, *, fulfilled: bool
+) -> Response:
+    require(who, "platform")
+    partner_id = await has.reader.find(WALLETS, claim_row(claim_id))
+    if partner_id is None:
+        raise not_found()
+    return await commands.run(
+        request,
+        who,
+        stages(has.settings),
+        asks.SettleClaim,
+        partner_id=partner_id,
+        claim_id=claim_id,
+        fulfil=fulfilled,
+    )
+
+
+async def _in_program(has: Resources, partner_id: str, program_id: str | None) -> tuple[Wallet, str]:
+    """The partner's wallet, and the program that is asked about: the named one, else the partner's only one.
+
+    A partner may be activated so lately that the wallet has not read of it: it waits a little before it is refused.
+    Errors: Problem 404 for a program that the partner is not in; 422 program_required.
+    """
+    state = await has.reader.state(WALLETS, partner_id)
+    for _ in range(ACTIVATION_LOOKS):
+        if program_id in state.programs or (program_id is None and state.programs):
+            break
+        await asyncio.sleep(LOOK_SECONDS)
+        state = await has.reader.state(WALLETS, partner_id)
+    if program_id is None:
+        if len(state.programs) != 1:
+            raise Problem(422, "program_required", "Name the program: program_id.")
+        return state, state.programs[0]
+    if program_id not in state.programs:
+        raise not_found()
+    return state, program_id

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from schemas.events import BonusExpired, BonusUsed, ClientPaymentMade, Event
 from schemas.ids import derived_id
 from schemas.money import Money
-from services.rewards.state import Bonus, BonusUse, Wallet
+from services.rewards.state import Bonus, BonusUse, Row, Wallet
 from services.runtime.stage import Change, Emit
 
 
@@ -30,7 +30,7 @@ def learn(wallet: Wallet, event: Event) -> Wallet:
             return wallet
 
 
-def settle(wallet: Wallet, partner_id: str) -> Change[Wallet, Wallet]:
+def settle(wallet: Wallet, partner_id: str) -> Change[Wallet, Row]:
     """Say what follows for the bonuses from what the wallet has learnt, in whatever order it learnt it.
 
     Shape: bonus.used for each use of a bonus that was granted (another one waits for the grant); bonus.expired, dated

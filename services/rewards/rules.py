@@ -1,42 +1,64 @@
-"""The folds of rewards: bonuses that follow from an activation or from a signup. Pure.
+"""The folds of rewards: bonuses that follow from an activation or from a signup; credits and claims. Pure.
 
-Source: programs.md, message-help: the new client's bonus, the welcome bonus.
+Source: programs.md, message-help: the new client's bonus, the welcome bonus; proxy-credits.
 """
 
 from msgspec.structs import replace
 
+from schemas.commands import RequestClaim, SettleClaim
 from schemas.events import BonusGranted, Event, PartnerActivated, ReferralAttributed
 from schemas.ids import derived_id
+from schemas.internal import SaleStated
 from schemas.moments import DAY
 from schemas.money import Money
+from schemas.programs import NotYetPublished
 from schemas.programs.terms import SignupBonus, WelcomeBonus
-from schemas.topics import PARTNERS, PAYOUTS, REFERRALS, TOPIC_OF
-from services.rewards import bonuses
-from services.rewards.state import Bonus, NewCustomer, Wallet
+from schemas.topics import COMMANDS_REWARDS, PARTNERS, PAYOUTS, REFERRALS, SALES, TOPIC_OF
+from services.rewards import bonuses, claims, purchases
+from services.rewards.state import Bonus, NewCustomer, Row, Wallet, claim_row, purchase_row
 from services.runtime.stage import Change, Context, Emit, Stage
 
 
-def wallet_step(context: Context[Wallet], state: Wallet, event: Event) -> Change[Wallet, Wallet]:
-    """Fold one event of a partner: an activation grants, what payouts says uses and ends bonuses."""
+def row_ids(event: Event) -> tuple[str, ...]:
+    """The row of a wallet that an event reads."""
+    match event.data:
+        case SaleStated(payment_id=payment_id) as stated if purchases.concerns(stated):
+            return (purchase_row(payment_id),)
+        case SettleClaim(claim_id=claim_id):
+            return (claim_row(claim_id),)
+        case _:
+            return ()
+
+
+def wallet_step(context: Context[Row], state: Wallet, event: Event) -> Change[Wallet, Row]:
+    """Fold one event of a partner: what grants, uses and ends bonuses; credits, and the claims on them."""
     match event.data:
         case PartnerActivated() as data:
             return _activated(context, state, data)
+        case SaleStated() as stated if purchases.concerns(stated):
+            return purchases.stand(context, state, stated)
+        case RequestClaim() as command:
+            return claims.request(context, state, event, command)
+        case SettleClaim() as command:
+            return claims.settle(context, state, event, command)
         case _ if TOPIC_OF[type(event.data)] is PAYOUTS:
             return bonuses.settle(bonuses.learn(state, event), context.key)
         case _:
             return Change()
 
 
-def _activated(context: Context[Wallet], state: Wallet, data: PartnerActivated) -> Change[Wallet, Wallet]:
+def _activated(context: Context[Row], state: Wallet, data: PartnerActivated) -> Change[Wallet, Row]:
     """A partner was activated: from then on the welcome bonus, where the program has one, is usable for some days.
 
-    Shape: partner.activated → bonus.granted, once per program.
+    Shape: partner.activated → bonus.granted, once per program. Errors: NotYetPublished.
     """
     if data.program_id in state.programs:
         return Change()
     after = replace(state, programs=(*state.programs, data.program_id))
     program = context.programs.at(data.program_id, data.activated_at)
-    welcome = program.term(WelcomeBonus) if program else None
+    if program is None:
+        raise NotYetPublished(data.program_id)
+    welcome = program.term(WelcomeBonus)
     if welcome is None:
         return Change(after)
     bonus = Bonus(
@@ -83,5 +105,7 @@ def customer_step(context: Context[NewCustomer], state: NewCustomer, event: Even
     return Change(NewCustomer(bonus_id), emits=(emit,))
 
 
-WALLETS: Stage[Wallet, Wallet] = Stage("rewards.wallets", (PARTNERS, PAYOUTS), Wallet(), wallet_step)
+WALLETS: Stage[Wallet, Row] = Stage(
+    "rewards.wallets", (PARTNERS, PAYOUTS, SALES, COMMANDS_REWARDS), Wallet(), wallet_step, row=Row, row_ids=row_ids
+)
 CUSTOMERS: Stage[NewCustomer, NewCustomer] = Stage("rewards.customers", (REFERRALS,), NewCustomer(), customer_step)

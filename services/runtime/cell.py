@@ -17,6 +17,11 @@ key, so all events of a key meet here. A batch takes five steps:
 - An owner that was paused and wakes up after a successor took over fails the epoch check of 4 and drops everything.
   What it still sends of an earlier commit is what the successor has sent too, under the same numbers.
 - A reply of 4 that got lost is asked for again with the same writer token: "mine already" is not another writer.
+- **Versions that come late.** A stage that prices by the version in force at an event asks for it while it folds; the
+  version may be published already and still on its way to this process. So the cell remembers, durably, which versions
+  it has folded (`program:<id>` in its meta). `learn` folds those that became known since: it looks through the cell's
+  states for the keys that they can concern and steps each with the version, and the stage says the difference. An owner
+  that knows fewer versions than the cell has folded waits for them. What was said last was said knowing all of them.
 - Errors: whatever is transient is repeated within a limit; anything else ends the process before 4. No exception is
   swallowed, no batch is skipped.
 """
@@ -33,10 +38,10 @@ from typing import Any
 import msgspec
 
 from schemas.commands import Answered
-from schemas.events import Event, Payload, event_json
+from schemas.events import Event, Payload, ProgramPublished, event_json
 from schemas.ids import derived_id, partition_of
 from schemas.programs import NotYetPublished, Programs
-from schemas.topics import BY_NAME, TOPIC_OF, Topic
+from schemas.topics import BY_NAME, PROGRAMS, TOPIC_OF, Topic
 from services.runtime import border
 from services.runtime.faults import reach
 from services.runtime.stage import Answer, Change, Context, DeadLetter, Emit, Missing, Record, Rows, Stage
@@ -46,6 +51,8 @@ log = logging.getLogger(__name__)
 
 EDGE_HEADER, NUMBER_HEADER = "refstream-edge", "refstream-number"
 CACHED_STATES = 100_000
+LEARNT_KEYS = 1_000
+"""How many keys one commit of `learn` takes in."""
 PATIENCE_SECONDS = 30.0
 """How long a cell waits for what is transient (Redis, a program version on its way) before its process ends."""
 
@@ -99,10 +106,14 @@ class Cell:
     # --- ownership --------------------------------------------------------------------------------------------------
 
     async def open(self) -> list[Outgoing]:
-        """Take the cell over. Answers what the last owner decided and may not have sent: send it before folding."""
+        """Take the cell over. Answers what the last owner decided and may not have sent: send it before folding.
+
+        Waits for the program versions that the last owner has folded. Errors: NotYetPublished when they do not come.
+        """
         opened = await self._patiently(self._store.open)
         self._epoch, self._meta = opened.epoch, dict(opened.meta)
         self._states.clear()
+        await self._know_what_was_folded()
         return list(opened.outbox)
 
     def position(self, topic: str) -> int:
@@ -151,6 +162,94 @@ class Cell:
         await self._commit(batch)
         reach("committed", self.stage.name)
         return batch.commit.outbox
+
+    # --- versions that come late --------------------------------------------------------------------------------------
+
+    async def learn(self) -> list[Outgoing]:
+        """Fold the program versions that became known since, and commit it. Answers what is to be sent, in order.
+
+        To be called after `open` and whenever a version becomes known; with nothing new it costs nothing. May take as
+        long as reading all states of the cell does, in pieces between which others run. Errors: as `fold`.
+        """
+        repriced = self.stage.repriced
+        if repriced is None:
+            return []
+        marks, news = self._news()
+        if not marks:
+            return []
+        touched = await self._patiently(lambda: self._touched(news, repriced)) if news else {}
+        outgoing: list[Outgoing] = []
+        keys = list(touched)
+        for start in range(0, max(1, len(keys)), LEARNT_KEYS):
+            self._batches += 1
+            batch = _Batch(Commit(self._epoch, f"{self._owner}:{self._batches}"))
+            here = [(key, touched[key]) for key in keys[start : start + LEARNT_KEYS]]
+            await self._load(batch, here)
+            for key, event in here:
+                await self._fold_one(batch, key, event, Record(PROGRAMS.name, self.partition, 0, None, None))
+            if start + LEARNT_KEYS >= len(keys):
+                batch.commit.meta |= marks
+            await self._commit(batch)
+            outgoing += batch.commit.outbox
+        return outgoing
+
+    def _news(self) -> tuple[dict[str, int], list[tuple[Event, ProgramPublished]]]:
+        """The marks to set, and the versions not folded yet that may concern events folded before they were known.
+
+        A first version is in force from the beginning: no event of the program was folded without it.
+        """
+        programs = self._programs()
+        marks: dict[str, int] = {}
+        news: list[tuple[Event, ProgramPublished]] = []
+        for program_id in programs:
+            versions = programs.versions(program_id)
+            folded = self._meta.get(_mark(program_id), 0)
+            if versions[-1][1].version <= folded or all(p.pricing != "at_event" for _, p in versions):
+                continue
+            marks[_mark(program_id)] = versions[-1][1].version
+            for since, program in versions:
+                if program.version > max(1, folded):
+                    number, document = program.version, program.as_document()
+                    published = ProgramPublished(
+                        program_id=program_id, version=number, effective_at=since, document=document
+                    )
+                    event_id = derived_id("published", program_id, number)
+                    news.append((Event(event_id, "/attribution", since, published), published))
+        return marks, news
+
+    async def _touched(
+        self,
+        news: Sequence[tuple[Event, ProgramPublished]],
+        repriced: Callable[[Any, ProgramPublished], bool],
+    ) -> dict[str, Event]:
+        """The keys that the versions can concern, each with the first of them that does."""
+        found: dict[str, Event] = {}
+        named = [(published.program_id.encode(), event, published) for event, published in news]
+        async for states in self._store.scan():
+            for key, blob in states.items():
+                # Looking for the id is cheaper than decoding, and most states are of other programs.
+                likely = [(event, published) for name, event, published in named if name in blob]
+                if not likely:
+                    continue
+                state = self._decode(blob)
+                first = next((event for event, published in likely if repriced(state, published)), None)
+                if first is not None:
+                    found[key] = first
+            await asyncio.sleep(0)
+        return found
+
+    async def _know_what_was_folded(self) -> None:
+        marks = [name.removeprefix(_mark("")) for name in self._meta if name.startswith(_mark(""))]
+        waited = 0.0
+        while True:
+            latest = {program_id: self._programs().latest(program_id) for program_id in marks}
+            behind = [p for p, known in latest.items() if not known or known.version < self._meta[_mark(p)]]
+            if not behind:
+                return
+            if waited >= PATIENCE_SECONDS:
+                raise NotYetPublished(f"{self.name} has folded versions of {behind} that are not known")
+            waited += 0.05
+            await self._pause(0.05)
 
     async def trim(self, sent: Sequence[Outgoing]) -> None:
         """Forget what was seen to be sent."""
@@ -337,6 +436,11 @@ class Cell:
                 log.warning("waiting for the store", extra={"cell": self.name, "error": type(error).__name__})
                 await self._pause(delay)
                 waited, delay = waited + delay, min(1.0, delay * 2)
+
+
+def _mark(program_id: str) -> str:
+    """The meta field that says up to which version the cell has folded a program."""
+    return f"program:{program_id}"
 
 
 @cache

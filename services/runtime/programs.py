@@ -3,8 +3,10 @@
 import asyncio
 import contextlib
 import logging
+from collections.abc import Callable
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
 
 from schemas.events import ProgramPublished, UnknownType, Unreadable, parse_event
 from schemas.programs import Programs
@@ -13,12 +15,20 @@ from services.runtime.settings import Settings
 
 log = logging.getLogger(__name__)
 
+CATCH_UP_SECONDS = 2.0
+
 
 class ProgramsFeed:
-    """A reader of its own, outside of any consumer group: every process has every version."""
+    """A reader of its own, outside of any consumer group: every process has every version.
 
-    def __init__(self, settings: Settings) -> None:
+    `heard`: called after versions that were published later became known.
+    """
+
+    def __init__(self, settings: Settings, heard: Callable[[], None] = lambda: None) -> None:
         self.programs = Programs()
+        self._heard = heard
+        self._read_to: dict[TopicPartition, int] = {}
+        self._moved = asyncio.Event()
         self._settings = settings
         self._consumer: AIOKafkaConsumer | None = None
         self._following: asyncio.Task[None] | None = None
@@ -50,13 +60,33 @@ class ProgramsFeed:
         if self._consumer:
             await self._consumer.stop()
 
+    async def catch_up(self) -> None:
+        """Returns when every version that is on the topic by now is known, or after 2 seconds.
+
+        For an answer that must know what another answer has promised: one round trip to the broker.
+        """
+        consumer = self._consumer
+        if consumer is None:
+            return
+        partitions = list(consumer.assignment())
+        with contextlib.suppress(TimeoutError, KafkaError):
+            async with asyncio.timeout(CATCH_UP_SECONDS):
+                ends = await consumer.end_offsets(partitions)
+                while any(self._read_to.get(partition, 0) < ends[partition] for partition in partitions):
+                    self._moved.clear()
+                    await self._moved.wait()
+
     async def _follow(self, consumer: AIOKafkaConsumer) -> None:
         while True:
-            await self._read(consumer)
+            if await self._read(consumer):
+                self._heard()
 
-    async def _read(self, consumer: AIOKafkaConsumer) -> None:
-        for records in (await consumer.getmany(timeout_ms=200)).values():
+    async def _read(self, consumer: AIOKafkaConsumer) -> bool:
+        """Take in what the topic has next. Answers whether there was a version."""
+        published = False
+        for partition, records in (await consumer.getmany(timeout_ms=200)).items():
             for record in records:
+                self._read_to[partition] = record.offset + 1
                 try:
                     event = parse_event(record.value)
                 except (Unreadable, UnknownType):
@@ -64,3 +94,6 @@ class ProgramsFeed:
                     continue
                 if isinstance(event.data, ProgramPublished):
                     self.programs.publish(event.data)
+                    published = True
+            self._moved.set()
+        return published

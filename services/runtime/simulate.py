@@ -52,6 +52,10 @@ class MemoryStore:
     async def peek(self, stage: str, partition: int, key: str) -> bytes | None:
         return self._world.stores[stage, partition].states.get(key)
 
+    async def scan(self) -> AsyncIterator[Mapping[str, bytes]]:
+        for key in sorted(self.states):
+            yield {key: self.states[key]}
+
     async def commit(self, commit: Commit) -> Verdict:
         if commit.epoch != self.epoch:
             return Verdict.FENCED
@@ -80,25 +84,54 @@ class MemoryStore:
                 self.outbox.pop(number, None)
 
 
+class _Feed:
+    """What one process knows of the program versions. See `programs.ProgramsFeed`."""
+
+    def __init__(self, log: Mapping[tuple[str, int], list[Record]], partitions: int) -> None:
+        self.programs = Programs()
+        self._log, self._read = log, [0] * partitions
+
+    @property
+    def is_behind(self) -> bool:
+        return any(read < len(self._log[PROGRAMS.name, number]) for number, read in enumerate(self._read))
+
+    def read(self) -> None:
+        for number, read in enumerate(self._read):
+            log = self._log[PROGRAMS.name, number]
+            for record in log[read:]:
+                data = parse_event(record.value).data
+                if isinstance(data, ProgramPublished):
+                    self.programs.publish(data)
+            self._read[number] = len(log)
+
+
 class World:
     """Every cell of the given stages over a log in memory.
 
-    `crashes`: the share of turns in which a cell's owner dies at a random step; what it had sent or not is then sent
-    again by the next one.
+    There are as many processes as partitions; each hears of program versions at its own time. `programs` is what the
+    APIs know: all that was published when `run` ended. `crashes`: the share of turns in which a cell's owner dies at a
+    random step; what it had sent or not is then sent again by the next one, perhaps in another process.
     """
 
     def __init__(
         self, stages: Sequence[Stage[Any, Any]], *, partitions: int = 2, seed: int = 0, crashes: float = 0.0
     ) -> None:
         self.stages = {stage.name: stage for stage in stages}
-        self.partitions, self.programs = partitions, Programs()
+        self.partitions = partitions
         self.log: dict[tuple[str, int], list[Record]] = defaultdict(list)
         self.stores = {
             (name, number): MemoryStore(self, name, number) for name in self.stages for number in range(partitions)
         }
         self._rng, self._crashes = random.Random(seed), crashes  # noqa: S311 (a seed to repeat)
         self._cells: dict[tuple[str, int], Cell] = {}
-        self._programs_read = [0] * partitions
+        self._feeds = [_Feed(self.log, partitions) for _ in range(partitions)]
+        self._feed = _Feed(self.log, partitions)
+        self._process_of = {name: name[1] for name in self.stores}
+        self._to_learn: set[tuple[str, int]] = set()
+
+    @property
+    def programs(self) -> Programs:
+        return self._feed.programs
 
     # --- the log ----------------------------------------------------------------------------------------------------
 
@@ -143,20 +176,42 @@ class World:
         return self
 
     async def _run(self) -> None:
-        while work := [(name, topic) for name in self.stores for topic in await self._unread(name)]:
-            (stage, partition), topic = self._rng.choice(work)
+        while work := await self._work():
+            what = self._rng.choice(work)
+            if isinstance(what, int):
+                self._hear(what)
+                continue
+            (stage, partition), topic = what
             cell = await self._cell(stage, partition)
-            position = cell.position(topic)
-            records = self.log[topic, partition][position : position + self._rng.choice((1, 2, 5, 50))]
-            self._read_programs()
-            outgoing = await cell.fold(topic, records)
+            if topic == PROGRAMS.name:
+                self._to_learn.discard((stage, partition))
+                outgoing = await cell.learn()
+            else:
+                position = cell.position(topic)
+                records = self.log[topic, partition][position : position + self._rng.choice((1, 2, 5, 50))]
+                outgoing = await cell.fold(topic, records)
             if self._rng.random() < self._crashes:
                 self._send(outgoing[: self._rng.randint(0, len(outgoing))])
                 del self._cells[stage, partition]  # died before the outbox was trimmed
+                self._process_of[stage, partition] = self._rng.randrange(self.partitions)
+                if self.stages[stage].repriced:
+                    self._to_learn.add((stage, partition))
                 continue
             self._send(outgoing)
             await cell.trim(outgoing)
-        self._read_programs()
+        self._feed.read()
+
+    async def _work(self) -> list[int | tuple[tuple[str, int], str]]:
+        """What can be done next: a process hears of versions, a cell folds those or records of a topic."""
+        hear = [number for number, feed in enumerate(self._feeds) if feed.is_behind]
+        fold = [(name, topic) for name in self.stores for topic in await self._unread(name)]
+        return [*hear, *((name, PROGRAMS.name) for name in sorted(self._to_learn)), *fold]
+
+    def _hear(self, process: int) -> None:
+        self._feeds[process].read()
+        self._to_learn |= {
+            name for name, own in self._process_of.items() if own == process and self.stages[name[0]].repriced
+        }
 
     async def _unread(self, name: tuple[str, int]) -> list[str]:
         stage, partition = name
@@ -177,31 +232,25 @@ class World:
                 partition,
                 self.partitions,
                 store,
-                lambda: self.programs,
+                lambda: self._feeds[self._process_of[stage, partition]].programs,
                 self.stages,
                 pause=self._pause,
             )
             self._cells[stage, partition] = cell
             left = await cell.open()
+            if self.stages[stage].repriced:
+                self._to_learn.add((stage, partition))
             self._send(left)
             await cell.trim(left)
         return self._cells[stage, partition]
 
     async def _pause(self, seconds: float) -> None:
-        self._read_programs()
+        for process in range(self.partitions):
+            self._hear(process)
 
     def _send(self, outgoing: Sequence[Outgoing]) -> None:
         for out in outgoing:
             self.append(out.topic, out.partition, out.key, out.value, out.headers)
-
-    def _read_programs(self) -> None:
-        for number in range(self.partitions):
-            log = self.log[PROGRAMS.name, number]
-            for record in log[self._programs_read[number] :]:
-                data = parse_event(record.value).data
-                if isinstance(data, ProgramPublished):
-                    self.programs.publish(data)
-            self._programs_read[number] = len(log)
 
 
 class MemoryReader:

@@ -15,7 +15,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
 
-from schemas.events import Event, Payload
+from schemas.events import Event, Payload, ProgramPublished
 from schemas.programs import Programs
 from schemas.topics import Topic
 
@@ -171,7 +171,9 @@ class Stage(Generic[State, Row]):
     `name`: like "commission.sales", part of every Redis key of its cells. `empty`: the state of a key never seen.
     `row`: the type (or tagged union) of its rows. `row_ids`: the rows that an event will read, loaded with the state in
     one round trip; rows not named here are loaded when asked for, all of the key at once. `waiting`: how many events
-    the state holds that wait for others.
+    the state holds that wait for others. `repriced`: whether a program version that becomes known can change what was
+    said of a key; the loop then calls `step` with it, once (`cell.py`, versions that come late). A state that depends
+    on a program names its id. None: the stage prices nothing by the version in force at the event.
     """
 
     name: str
@@ -181,6 +183,7 @@ class Stage(Generic[State, Row]):
     row: Any = None
     row_ids: Callable[[Event], tuple[str, ...]] = lambda event: ()
     waiting: Callable[[State], int] = lambda state: 0
+    repriced: Callable[[State, ProgramPublished], bool] | None = None
 
     @property
     def service(self) -> str:

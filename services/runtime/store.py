@@ -96,12 +96,19 @@ class CellStore(Protocol):
         """The committed state of a key of another cell. Errors: Rebuilding while that cell was never opened."""
         ...
 
+    def scan(self) -> AsyncIterator[Mapping[str, bytes]]:
+        """Every key of the cell with its state, in pieces and no order, a key perhaps twice. Only for its owner."""
+        ...
+
     async def commit(self, commit: Commit) -> Verdict: ...
 
     async def trim(self, epoch: int, numbers: Sequence[int]) -> None:
         """Forget records of the outbox that were seen to be sent."""
         ...
 
+
+SCANNED_STATES = 500
+"""How many states one step of a scan asks for: about a millisecond of Redis."""
 
 TRANSIENT = (RedisConnectionError, RedisTimeoutError, OSError, Rebuilding)
 """What passes by itself: a lost connection (a server that is loading counts as one), a cell that is not open yet."""
@@ -239,6 +246,13 @@ class RedisCellStore:
         if not opened:
             raise Rebuilding(f"{stage} {partition}")
         return cast(bytes | None, blob)
+
+    async def scan(self) -> AsyncIterator[Mapping[str, bytes]]:
+        cursor, first = 0, True
+        while cursor or first:
+            cursor, found = await cast(Any, self._redis.hscan(self._key("state"), cursor, count=SCANNED_STATES))
+            first = False
+            yield {key.decode(): blob for key, blob in found.items()}
 
     async def commit(self, commit: Commit) -> Verdict:
         keys = [self._key(name) for name in ("meta", "state", "find", "answers", "outbox")]

@@ -24,7 +24,7 @@ from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
-from schemas.topics import Topic
+from schemas.topics import PROGRAMS, Topic
 from services.runtime.cell import Cell, Fenced
 from services.runtime.faults import reach
 from services.runtime.programs import ProgramsFeed
@@ -144,6 +144,11 @@ class _OpenCell:
             asyncio.create_task(self._guard(self._fold_all())),
             asyncio.create_task(self._guard(self._send_all())),
         ]
+        self.tell_news()
+
+    def tell_news(self) -> None:
+        """Let the cell fold the program versions that it has not folded yet, after the batches before it."""
+        self._batches.put_nowait((PROGRAMS.name, []))
 
     def put(self, topic: str, records: list[Any]) -> None:
         self._batches.put_nowait((topic, records))
@@ -161,7 +166,10 @@ class _OpenCell:
     async def _fold_all(self) -> None:
         while (taken := await self._batches.get()) and not self._closing:
             topic, records = taken
-            outgoing = await self.cell.fold(topic, [_record(record) for record in records])
+            if topic == PROGRAMS.name:
+                outgoing = await self.cell.learn()
+            else:
+                outgoing = await self.cell.fold(topic, [_record(record) for record in records])
             if outgoing:
                 await self._unsent.put(outgoing)
             self._keeper.made_room()
@@ -202,7 +210,7 @@ class Keeper:
         self._assigned: set[TP] = set()
         self._committed: dict[TP, int] = {}
         self._room = asyncio.Event()
-        self.feed = ProgramsFeed(settings)
+        self.feed = ProgramsFeed(settings, heard=self._tell_news)
         self.sender = Sender(settings)
         self.app: Any = None
 
@@ -251,6 +259,10 @@ class Keeper:
         self._assigned = set()
         await asyncio.gather(*(cell.close() for cell in cells.values()))
         self.made_room()
+
+    def _tell_news(self) -> None:
+        for cell in self._cells.values():
+            cell.tell_news()
 
     def positions(self, partitions: Iterable[TP]) -> dict[TP, int]:
         """Where Redis says that reading goes on, for the partitions of cells that are open."""

@@ -20,7 +20,14 @@ CALLS = {
         "GET /commission/payments/{}/decision",
         "GET /commission/decisions",
     },
-    "rewards": {"GET /rewards/partners/{}/wallet"},
+    "rewards": {
+        "GET /rewards/partners/{}/wallet",
+        "GET /rewards/partners/{}/store",
+        "POST /rewards/partners/{}/claims",
+        "POST /rewards/claims/{}/fulfil",
+        "POST /rewards/claims/{}/fail",
+        "GET /rewards/partners/{}/history",
+    },
 }
 """What the contract names, by service; other calls may be added freely."""
 

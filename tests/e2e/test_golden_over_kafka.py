@@ -48,6 +48,10 @@ def test_journey_gives_what_the_rule_promises(journey: Journey, running: Running
         assert any(matches(letter, headers) for headers in letters), letter
     for wanted in journey.expected("balance"):
         _check_balance(running, dict(wanted))
+    for wanted in journey.expected("wallet"):
+        query = {"as_of": wanted["as_of"]} if "as_of" in wanted else {}
+        shown = running.get(f"/rewards/partners/{wanted['partner_id']}/wallet", **query)
+        assert shown["credits"] == wanted["credits"]
 
 
 def _check_balance(running: Running, wanted: dict[str, Any]) -> None:

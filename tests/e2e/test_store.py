@@ -60,6 +60,20 @@ def test_a_commit_keeps_everything_exactly_and_the_next_owner_finds_it(stack: St
     _play(stack, scene)
 
 
+def test_a_scan_goes_through_every_state_in_pieces(stack: Stack) -> None:
+    async def scene(store: RedisCellStore, _: str) -> None:
+        await store.open()
+        assert [states async for states in store.scan() if states] == []
+        commit = _commit(1, "w:1")
+        commit.states = {f"c{number}": str(number).encode() for number in range(3_000)}
+        await store.commit(commit)
+        pieces = [states async for states in store.scan()]
+        assert {key: blob for states in pieces for key, blob in states.items()} == commit.states
+        assert len(pieces) > 2
+
+    _play(stack, scene)
+
+
 def test_a_former_owner_is_fenced_and_changes_nothing(stack: Stack) -> None:
     async def scene(store: RedisCellStore, _: str) -> None:
         await store.open()

@@ -5,7 +5,7 @@ import pytest
 from schemas.moments import parse_instant
 from services.runtime.simulate import World
 from tests.journey import Journey, journeys, matches, missing
-from tests.worlds import balance, told, world
+from tests.worlds import balance, told, wallet, world
 
 
 def _play(journey: Journey, made: World) -> World:
@@ -27,6 +27,9 @@ def test_journey_gives_what_the_rule_promises(journey: Journey, seed: int, crash
         assert any(matches(letter, headers) for headers in _dead_letters(made)), letter
     for wanted in journey.expected("balance"):
         _check_balance(made, dict(wanted))
+    for wanted in journey.expected("wallet"):
+        as_of = None if "as_of" not in wanted else parse_instant(wanted["as_of"])
+        assert wallet(made, wanted["partner_id"], as_of) == wanted["credits"]
 
 
 def _check_balance(made: World, wanted: dict[str, object]) -> None:

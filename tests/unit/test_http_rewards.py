@@ -38,6 +38,19 @@ def test_wallet_holds_a_bonus_from_its_grant_until_it_expires(client: TestClient
     assert answer.json() == {"credits": [], "bonuses": [shown] if there else []}
 
 
+def test_history_holds_the_grant_of_a_bonus_and_what_expired_of_it(client: TestClient) -> None:
+    answer = client.get("/rewards/partners/p-1/history", headers=bearer())
+    amount = {"minor": 50_000, "currency": "EUR"}
+    same = {"program_id": "message-help", "bonus_id": "bon_1", "amount": amount}
+    assert answer.json() == {
+        "items": [
+            {"type": "bonus.expired", "occurred_at": format_instant(EXPIRES), **same},
+            {"type": "bonus.granted", "occurred_at": format_instant(GRANTED), **same},
+        ],
+        "next_cursor": None,
+    }
+
+
 def test_wallet_of_a_partner_without_anything_is_empty_and_a_foreign_one_absent(client: TestClient) -> None:
     empty = client.get("/rewards/partners/p-2/wallet", headers=bearer(sub="p-2"))
     assert (empty.status_code, empty.json()) == (200, {"credits": [], "bonuses": []})

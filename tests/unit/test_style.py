@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parent.parent.parent
 FOUR = frozenset({"attribution", "commission", "rewards", "payouts"})
 RULES = {"rules", "binding", "codes", "clicks", "ledger", "terms", "saying", "sales", "partners"}
-RULES |= {"retention", "bonuses", "clients", "client_payments", "deciding", "allocation"}
+RULES |= {"retention", "bonuses", "clients", "client_payments", "deciding", "allocation", "purchases", "claims"}
 IMPURE = {
     *("time", "random", "secrets", "uuid", "os", "socket", "asyncio", "threading", "subprocess", "pathlib", "logging"),
     *("redis", "aiokafka", "faust", "mode", "httpx", "fastapi", "starlette", "importlib"),
