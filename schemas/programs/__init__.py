@@ -52,6 +52,10 @@ class Programs:
                 return program
         raise NotYetPublished(f"{program_id} version {version}")
 
+    def versions(self, program_id: str) -> tuple[tuple[int, Program], ...]:
+        """Every version with the instant from which it is in force, in order of version."""
+        return self._versions.get(program_id, ())
+
     def at(self, program_id: str, instant: int) -> Program | None:
         """The version in force at an instant, or None for an unknown program."""
         versions = self._versions.get(program_id, ())

@@ -216,7 +216,13 @@ def referral_shown(referral: Referral, customer: Person, programs: Programs, as_
 
 
 def _is_active(referral: Referral, programs: Programs, as_of: int) -> bool:
-    """Whether a payment would earn. Before commission has said so: yes, but where being active must be earned first."""
+    """Whether a payment would earn; under a monthly discount, whether the customer is an active referral.
+
+    Before commission has said so: yes. Being an active referral is never so before rewards has said it; as of an
+    instant, what happened strictly before it counts.
+    """
+    if referral.active is not None:
+        return any(since < as_of and (until is None or as_of <= until) for since, until in referral.active)
     if referral.earning is None:
         program = programs.at(referral.program_id, referral.attributed_at)
         return program is None or program.term(MonthlyDiscount) is None

@@ -4,12 +4,13 @@ from fastapi import APIRouter, FastAPI
 
 from schemas.ids import Id
 from schemas.moments import micros
-from services.rewards import stages, views
+from services.rewards import discounts_api, stages, views
 from services.rewards.rules import WALLETS
 from services.runtime.http import AsOf, Resources, TheCaller, TheResources, own_partner, service_app
 from services.runtime.settings import Settings
 
 router = APIRouter()
+router.include_router(discounts_api.router)
 
 
 def create_app(settings: Settings, resources: Resources | None = None) -> FastAPI:

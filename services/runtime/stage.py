@@ -171,7 +171,8 @@ class Stage(Generic[State, Row]):
     `name`: like "commission.sales", part of every Redis key of its cells. `empty`: the state of a key never seen.
     `row`: the type (or tagged union) of its rows. `row_ids`: the rows that an event will read, loaded with the state in
     one round trip; rows not named here are loaded when asked for, all of the key at once. `waiting`: how many events
-    the state holds that wait for others.
+    the state holds that wait for others. `key`: the key to fold an event under instead of its topic's, None to pass the
+    event over; several cells may then have a state under the same key, each of what it has read itself.
     """
 
     name: str
@@ -181,6 +182,7 @@ class Stage(Generic[State, Row]):
     row: Any = None
     row_ids: Callable[[Event], tuple[str, ...]] = lambda event: ()
     waiting: Callable[[State], int] = lambda state: 0
+    key: Callable[[Event], str | None] | None = None
 
     @property
     def service(self) -> str:
