@@ -142,7 +142,7 @@ class DayTimer:
         due = due_days(programs, dict(zip(names, states, strict=True)), micros(self._settings.now()))
         clock = asyncio.get_running_loop().time
         self._said = {each: at for each, at in self._said.items() if each in due}
-        fresh = [each for each in due if self._said.get(each, 0.0) + AGAIN_SECONDS <= clock() or each not in self._said]
+        fresh = [each for each in due if each not in self._said or self._said[each] + AGAIN_SECONDS <= clock()]
         if not fresh:
             return
 
