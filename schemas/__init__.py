@@ -12,6 +12,8 @@ Glossary
     standing     how a payment's commission stands now: its accrual, what was taken back, what is held
     hold         the time before an accrual can be withdrawn
     withdrawal   money that leaves; a top-up turns bonus money into balance of the partner's own account
+    active referral  a referral whose trial is over, who has paid since and whose subscription is on
+    verification the judgement of a month: a partner's active referrals become discounts of the own companies, once
     program      a document with versions: who earns, at what rate, for how long
     decision     why a signup or payment was answered as it was: program, rule, inputs, arithmetic, reason
     cell         one stage of a service and one partition: the unit that one worker owns and folds

@@ -20,7 +20,12 @@ CALLS = {
         "GET /commission/payments/{}/decision",
         "GET /commission/decisions",
     },
-    "rewards": {"GET /rewards/partners/{}/wallet"},
+    "rewards": {
+        "GET /rewards/partners/{}/wallet",
+        "GET /rewards/partners/{}/discounts",
+        "POST /rewards/verifications",
+        "POST /rewards/accounts/{}/discount/use",
+    },
 }
 """What the contract names, by service; other calls may be added freely."""
 
