@@ -15,6 +15,8 @@ Glossary
     wallet       what a partner holds that is no money: credits and bonuses
     claim        credits taken for data of a provider; given back when the platform fails it
     withdrawal   money that leaves; a top-up turns bonus money into balance of the partner's own account
+    active referral  a referral whose trial is over, who has paid since and whose subscription is on
+    verification the judgement of a month: a partner's active referrals become discounts of the own companies, once
     program      a document with versions: who earns, at what rate, for how long
     decision     why a signup or payment was answered as it was: program, rule, inputs, arithmetic, reason
     cell         one stage of a service and one partition: the unit that one worker owns and folds

@@ -98,6 +98,23 @@ class SettleClaim(Command):
     fulfil: bool
 
 
+class VerifyMonth(Command):
+    """`partner_id` holds the program id here: a month is verified for all of its partners. `month`: like 2026-02."""
+
+    type = "command.verify_month"
+    month: str
+
+
+class UseDiscount(Command):
+    """An invoice takes the discount that its account has; `partner_id` is the account's owner."""
+
+    type = "command.use_discount"
+    account_id: Id
+    invoice_id: Id
+    issued_at: Instant
+    amount: Charge
+
+
 # --- payouts --------------------------------------------------------------------------------------------------------
 
 
@@ -167,6 +184,8 @@ register(
     PublishProgram,
     RequestClaim,
     SettleClaim,
+    VerifyMonth,
+    UseDiscount,
     RequestWithdrawal,
     SettleWithdrawal,
     RequestTopup,

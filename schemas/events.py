@@ -613,11 +613,13 @@ class ClientPaymentMade(Payload):
 
 
 class DayReached(Payload):
-    """A calendar day began in a program's time zone."""
+    """A program's verification day has begun in its time zone; one record for each of the topic's `partitions`."""
 
     type = "day.reached"
     program_id: Id
     date: str
+    partition: int | None = None
+    partitions: int | None = None
 
 
 PAYLOADS: dict[str, type[Payload]] = {}

@@ -126,4 +126,70 @@ class ClientPaid(Payload):
     bound: bool
 
 
-register(SaleStated, CodeRequested, ReferralListed, ClickCounted, BindingRequested, ClientPaid)
+class ReferralActivity(Payload):
+    """When a referral of a program with a monthly discount is active: all its half-open spans, each time."""
+
+    type = "referral.activity"
+    partner_id: Id
+    program_id: Id
+    customer_id: Id
+    active: tuple[tuple[Instant, Instant | None], ...]
+
+
+class VerificationDue(Payload):
+    """A month is to be verified for one partner, as of an instant."""
+
+    type = "verification.due"
+    partner_id: Id
+    program_id: Id
+    month: str
+    as_of: Instant
+
+
+class VerificationStarted(Payload):
+    """One of `partitions` cells has asked all its partners, `partners` of them, to verify a month."""
+
+    type = "verification.started"
+    program_id: Id
+    month: str
+    partition: int
+    partitions: int
+    partners: int
+
+
+class VerifiedDiscount(BaseModel):
+    """What a verification gave to one account, or what lapsed at it."""
+
+    model_config = ConfigDict(frozen=True)
+    account_id: Id
+    month: str
+    percent: int
+    referrals_counted: int
+
+
+class VerificationDone(Payload):
+    """One partner's month as it was decided, the whole of it, so that a rebuild need not decide again."""
+
+    type = "verification.done"
+    partner_id: Id
+    program_id: Id
+    month: str
+    as_of: Instant
+    active_referrals: int
+    assigned: tuple[VerifiedDiscount, ...] = ()
+    lapsed: tuple[VerifiedDiscount, ...] = ()
+    withheld: bool = False
+
+
+register(
+    SaleStated,
+    CodeRequested,
+    ReferralListed,
+    ClickCounted,
+    BindingRequested,
+    ClientPaid,
+    ReferralActivity,
+    VerificationDue,
+    VerificationStarted,
+    VerificationDone,
+)

@@ -25,6 +25,13 @@ def by(field: str, otherwise: str | None = None) -> KeyOf:
     return key_of
 
 
+def by_partition(payload: Payload) -> str:
+    """The key of a record that each partition has one of: the partition's number. Its writer names the partition."""
+    if not isinstance(payload, events.DayReached):
+        raise ValueError(f"{payload.type} has no partition")  # noqa: TRY004  # as above
+    return str(payload.partition or 0)
+
+
 @dataclass(frozen=True, slots=True)
 class Topic:
     """One row of the table.
@@ -174,7 +181,7 @@ PAYOUTS = Topic(
         events.ClientPaymentMade,
     ),
 )
-CALENDAR = Topic("calendar", by("program_id"), "partition number", "rewards", (events.DayReached,))
+CALENDAR = Topic("calendar", by_partition, "partition number", "rewards", (events.DayReached,))
 DEAD_LETTERS = Topic("dead-letters", by("key"), "original key", "every service", ())
 
 COMMANDS_ATTRIBUTION = Topic(
@@ -199,7 +206,7 @@ COMMANDS_REWARDS = Topic(
     by("partner_id"),
     "partner id",
     "rewards",
-    (commands.RequestClaim, commands.SettleClaim),
+    (commands.RequestClaim, commands.SettleClaim, commands.VerifyMonth, commands.UseDiscount),
     first_reader="rewards.wallets",
     internal=True,
 )
@@ -235,6 +242,22 @@ BINDINGS = Topic(
 CLIENT_PAYMENTS = Topic(
     "client-payments", by("customer_id"), "customer id", "payouts", (internal.ClientPaid,), internal=True
 )
+ACTIVES = Topic(
+    "actives",
+    by("partner_id"),
+    "partner id",
+    "rewards",
+    (internal.ReferralActivity, internal.VerificationDue),
+    internal=True,
+)
+VERIFICATIONS = Topic(
+    "verifications",
+    by("program_id"),
+    "program id",
+    "rewards",
+    (internal.VerificationStarted, internal.VerificationDone),
+    internal=True,
+)
 ANSWERS_ATTRIBUTION = Topic(
     "answers.attribution", by("command_id"), "the command's key", "attribution", (commands.Answered,), internal=True
 )
@@ -266,6 +289,8 @@ TOPICS: tuple[Topic, ...] = (
     ROSTER,
     BINDINGS,
     CLIENT_PAYMENTS,
+    ACTIVES,
+    VERIFICATIONS,
     ANSWERS_ATTRIBUTION,
     ANSWERS_REWARDS,
     ANSWERS_PAYOUTS,

@@ -12,7 +12,9 @@ from schemas.programs.terms import Program
 from services import attribution, commission, payouts, rewards
 from services.payouts import ledger
 from services.rewards import views
+from services.rewards.day_timer import Due, asked_days, days_reached
 from services.rewards.rules import WALLETS
+from services.rewards.verifications import VERIFICATIONS
 from services.runtime.settings import Settings
 from services.runtime.simulate import MemoryReader, World
 from services.runtime.stage import Stage
@@ -36,6 +38,26 @@ def world(seed: int = 0, *, partitions: int = 2, crashes: float = 0.0, programs:
             program_id=program.program_id, version=1, effective_at=0, document=program.as_document()
         )
         made.publish(Event(f"{program.program_id}:1", "/attribution", 0, document))
+    return made.run()
+
+
+def verify_asked(made: World) -> World:
+    """Do the timer's work: let the days come of the months that somebody asked for, until nobody waits."""
+    while True:
+        days: list[Due] = []
+        for program_id in made.programs:
+            known = asyncio.run(MemoryReader(made).state(VERIFICATIONS, program_id))
+            days += [Due(program_id, day) for day in asked_days(made.programs, program_id, known)]
+        if not days:
+            return made
+        for due in days:
+            reach_day(made, due)
+
+
+def reach_day(made: World, due: Due) -> World:
+    """Say in every partition that a day has come, as a worker's timer does, and fold what follows."""
+    for partition, event in enumerate(days_reached(due, made.partitions)):
+        made.publish(event, partition=partition)
     return made.run()
 
 

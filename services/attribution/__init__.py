@@ -1,6 +1,6 @@
 """Attribution: who brought a customer.
 
-reads     customers, profiles, clicks, its commands, what commission says of activity, and its own partners
+reads     customers, profiles, clicks, its commands, what commission and rewards say of activity, its own partners
 writes    referrals, partners, programs, clicks (its API), and the internal topics codes, roster and bindings
 key       a person's id (customer, partner) or a program's; a code; a visitor's id
 remembers state.py
@@ -9,6 +9,7 @@ remembers state.py
 from typing import Any
 
 from schemas.topics import (
+    ACTIVES,
     BINDINGS,
     CLICKS,
     CODES,
@@ -30,7 +31,7 @@ from services.runtime.stage import Stage
 def _people(read_token: ReadToken) -> Stage[Person, PersonRow]:
     return Stage(
         name="attribution.people",
-        reads=(CUSTOMERS, PROFILES, COMMANDS_ATTRIBUTION, PARTNERS, ROSTER, BINDINGS, COMMISSIONS),
+        reads=(CUSTOMERS, PROFILES, COMMANDS_ATTRIBUTION, PARTNERS, ROSTER, BINDINGS, COMMISSIONS, ACTIVES),
         empty=Person(),
         step=rules.step_with(read_token),
         row=PersonRow,

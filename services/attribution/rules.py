@@ -48,7 +48,11 @@ def utc_date(instant: int) -> str:
 def row_ids(event: Event) -> tuple[str, ...]:
     """The rows that `step` reads for an event."""
     match event.data:
-        case internal.ReferralListed(customer_id=customer_id) | events.ActivityChanged(customer_id=customer_id):
+        case (
+            internal.ReferralListed(customer_id=customer_id)
+            | internal.ReferralActivity(customer_id=customer_id)
+            | events.ActivityChanged(customer_id=customer_id)
+        ):
             return (referral_row_id(customer_id),)
         case internal.ClickCounted(program_id=program_id, clicked_at=clicked_at):
             return (click_row_id(program_id, utc_date(clicked_at)),)
@@ -85,7 +89,12 @@ def step_with(read_token: ReadToken) -> Step:
                 return publishing.publish(state, asked, event.time)
             case events.LinkCreated() | events.PromoCodeCreated() as data:
                 return Change(state=_with_code(state, data, event.time))
-            case internal.ReferralListed() | events.ActivityChanged() | internal.ClickCounted() as data:
+            case (
+                internal.ReferralListed()
+                | internal.ReferralActivity()
+                | events.ActivityChanged()
+                | internal.ClickCounted() as data
+            ):
                 return _in_rows(context, data)
             case _:
                 return Change()
@@ -149,9 +158,10 @@ def _with_code(state: Person, data: events.LinkCreated | events.PromoCodeCreated
 
 
 def _in_rows(
-    context: Context[PersonRow], data: internal.ReferralListed | events.ActivityChanged | internal.ClickCounted
+    context: Context[PersonRow],
+    data: internal.ReferralListed | internal.ReferralActivity | events.ActivityChanged | internal.ClickCounted,
 ) -> PersonChange:
-    """What a partner's lists are made of. Listing and activity come from two topics, in either order."""
+    """What a partner's lists are made of. Listing and activity come from several topics, in any order."""
     match data:
         case internal.ReferralListed():
             row_id = referral_row_id(data.customer_id)
@@ -168,6 +178,10 @@ def _in_rows(
             row_id = referral_row_id(data.customer_id)
             referral = _referral(context, row_id, data)
             return Change(rows={row_id: msgspec.structs.replace(referral, earning=data.earning)})
+        case internal.ReferralActivity():
+            row_id = referral_row_id(data.customer_id)
+            referral = _referral(context, row_id, data)
+            return Change(rows={row_id: msgspec.structs.replace(referral, active=data.active)})
         case internal.ClickCounted():
             date = utc_date(data.clicked_at)
             row_id = click_row_id(data.program_id, date)
@@ -177,7 +191,9 @@ def _in_rows(
 
 
 def _referral(
-    context: Context[PersonRow], row_id: str, data: internal.ReferralListed | events.ActivityChanged
+    context: Context[PersonRow],
+    row_id: str,
+    data: internal.ReferralListed | internal.ReferralActivity | events.ActivityChanged,
 ) -> Referral:
     row = context.rows.get(row_id)
     return row if isinstance(row, Referral) else Referral(data.customer_id, data.program_id)

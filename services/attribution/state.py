@@ -126,8 +126,8 @@ class Referral(msgspec.Struct, frozen=True, tag="referral"):
     """A partner's row per referred customer, `r:<customer>`.
 
     `listed` is False while only the activity has arrived. `retained`: bound by a retention, so no signup of the
-    partner's. `earning`: the half-open spans in which payments earn, None
-    until the first word on it.
+    partner's. `earning`: the half-open spans in which payments earn, None until the first word on it. `active`: in a
+    program with a monthly discount, the spans in which the customer is an active referral, None until the first.
     """
 
     customer_id: str
@@ -137,6 +137,7 @@ class Referral(msgspec.Struct, frozen=True, tag="referral"):
     signed_up_at: int = 0
     earning: tuple[tuple[int, int | None], ...] | None = None
     retained: bool = False
+    active: tuple[tuple[int, int | None], ...] | None = None
 
 
 class ClickDay(msgspec.Struct, frozen=True, tag="clicks"):

@@ -216,10 +216,13 @@ def referral_shown(referral: Referral, customer: Person, programs: Programs, as_
 
 
 def _is_active(referral: Referral, programs: Programs, as_of: int) -> bool:
-    """Whether a payment would earn. Before commission has said so: yes, but where being active must be earned first.
+    """Whether a payment would earn; under a monthly discount, whether the customer is an active referral.
 
-    A program that is priced at the event earns nothing while it is off.
+    Before commission has said so: yes; a program that is priced at the event earns nothing while it is off. Being an
+    active referral is never so before rewards has said it; as of an instant, what happened strictly before it counts.
     """
+    if referral.active is not None:
+        return any(since < as_of and (until is None or as_of <= until) for since, until in referral.active)
     in_force = programs.at(referral.program_id, as_of)
     if in_force is not None and in_force.pricing == "at_event" and not in_force.enabled:
         return False

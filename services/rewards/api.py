@@ -9,7 +9,7 @@ from schemas import commands as asks
 from schemas.ids import Id
 from schemas.moments import micros
 from schemas.programs.terms import Credits
-from services.rewards import stages, views
+from services.rewards import discounts_api, stages, views
 from services.rewards.rules import WALLETS
 from services.rewards.state import Purse, Wallet, claim_row
 from services.runtime.http import (
@@ -33,6 +33,7 @@ from services.runtime.http import (
 from services.runtime.settings import Settings
 
 router = APIRouter()
+router.include_router(discounts_api.router)
 
 ACTIVATION_LOOKS, LOOK_SECONDS = 40, 0.05
 """How long a partner's first request waits for an activation that is still on its way from attribution: 2 seconds."""

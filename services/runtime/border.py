@@ -57,13 +57,19 @@ def take(record: Record, topic: Topic, stage: Stage[Any, Any], partitions: int, 
     key = topic.key(event.data)
     if not topic.from_outside:
         # Our own writers may choose another key than the topic's (a customer's own bonus): the record's is right.
-        return Folded(record.key.decode("utf-8", "replace") if record.key else key, event)
+        return _folded(stage, record.key.decode("utf-8", "replace") if record.key else key, event)
     latest = record.appended_at + (FUTURE_SECONDS + clock_offset_seconds) * SECOND
     if event.time > latest:
         return DeadLetter(record, "time_in_future", "time") if first_reader else Ignored("in_future")
     if record.key != key.encode() or record.partition != partition_of(key, partitions):
         return PutBack(key) if first_reader else Ignored("wrong_key")
-    return Folded(key, event)
+    return _folded(stage, key, event)
+
+
+def _folded(stage: Stage[Any, Any], key: str, event: Event) -> Folded | Ignored:
+    """The event under the topic's key, or under the one that the stage gives it."""
+    own = key if stage.key is None else stage.key(event)
+    return Ignored("of_another_stage") if own is None else Folded(own, event)
 
 
 def _event(record: Record, topic: Topic) -> Event:

@@ -173,7 +173,9 @@ class Stage(Generic[State, Row]):
     one round trip; rows not named here are loaded when asked for, all of the key at once. `waiting`: how many events
     the state holds that wait for others. `repriced`: whether a program version that becomes known can change what was
     said of a key; the loop then calls `step` with it, once (`cell.py`, versions that come late). A state that depends
-    on a program names its id. None: the stage prices nothing by the version in force at the event.
+    on a program names its id. None: the stage prices nothing by the version in force at the event. `key`: the key to
+    fold an event under instead of its topic's, None to pass the event over; several cells may then have a state under
+    the same key, each of what it has read itself.
     """
 
     name: str
@@ -184,6 +186,7 @@ class Stage(Generic[State, Row]):
     row_ids: Callable[[Event], tuple[str, ...]] = lambda event: ()
     waiting: Callable[[State], int] = lambda state: 0
     repriced: Callable[[State, ProgramPublished], bool] | None = None
+    key: Callable[[Event], str | None] | None = None
 
     @property
     def service(self) -> str:

@@ -7,6 +7,9 @@ What is Faust's here: membership, assignment, rebalance, fetching, signals and s
 - *Offsets.* Topics are declared without acks, so Faust commits nothing; the positions are committed to the group after
   they are in Redis, for lag monitoring and autoscaling alone.
 - *Assignment.* Kafka's range assignor, which gives a member the same partition numbers of all topics: whole cells.
+- *Topics of several stages.* A batch goes to every stage of the service that reads its topic; reading goes on from the
+  least of their positions, and each drops what it has folded.
+- *Timers.* What a service does by the clock (`timers` of its package) runs beside the cells, in every worker.
 - *Exceptions.* None leaves an agent: Faust would go on behind the failed batch. Anything unexpected ends the process,
   before its batch is committed.
 """
@@ -16,7 +19,7 @@ import importlib
 import logging
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import faust
@@ -24,7 +27,8 @@ from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
-from schemas.topics import PROGRAMS, Topic
+from schemas.programs import Programs
+from schemas.topics import PROGRAMS
 from services.runtime.cell import Cell, Fenced
 from services.runtime.faults import reach
 from services.runtime.programs import ProgramsFeed
@@ -204,7 +208,11 @@ class Keeper:
 
     def __init__(self, settings: Settings, stages: tuple[Stage[Any, Any], ...]) -> None:
         self._settings, self._stages = settings, stages
-        self._by_topic = {topic.name: stage for stage in stages for topic in stage.reads}
+        self._by_topic = {
+            topic.name: tuple(each for each in stages if topic in each.reads)
+            for stage in stages
+            for topic in stage.reads
+        }
         self._redis = connect(settings.redis_url())
         self._cells: dict[tuple[str, int], _OpenCell] = {}
         self._assigned: set[TP] = set()
@@ -228,7 +236,7 @@ class Keeper:
         """Take over the cells of the assigned partitions."""
         await self.close()
         self._assigned = {tp for tp in assigned if tp.topic in self._by_topic}
-        wanted = {(self._by_topic[tp.topic].name, tp.partition): self._by_topic[tp.topic] for tp in self._assigned}
+        wanted = {(stage.name, tp.partition): stage for tp in self._assigned for stage in self._by_topic[tp.topic]}
         siblings = {stage.name: stage for stage in self._stages}
         try:
             for (name, partition), stage in wanted.items():
@@ -268,17 +276,18 @@ class Keeper:
         """Where Redis says that reading goes on, for the partitions of cells that are open."""
         found = {}
         for tp in partitions:
-            stage = self._by_topic.get(tp.topic)
-            cell = self._cells.get((stage.name, tp.partition)) if stage else None
-            if cell:
-                found[tp] = cell.cell.position(tp.topic)
+            if cells := self._cells_of(tp.topic, tp.partition):
+                found[tp] = min(each.cell.position(tp.topic) for each in cells)
         return found
 
+    def _cells_of(self, topic: str, partition: int) -> list[_OpenCell]:
+        named = ((stage.name, partition) for stage in self._by_topic.get(topic, ()))
+        return [self._cells[name] for name in named if name in self._cells]
+
     def put(self, batch: list[Any]) -> None:
-        """Give a fetched batch to its cell; one that was let go meanwhile is the next owner's."""
+        """Give a fetched batch to its cells; one that was let go meanwhile is the next owner's."""
         topic, partition = batch[0].topic, batch[0].partition
-        cell = self._cells.get((self._by_topic[topic].name, partition))
-        if cell:
+        for cell in self._cells_of(topic, partition):
             cell.put(topic, batch)
 
     def made_room(self) -> None:
@@ -334,6 +343,16 @@ def stages_of(service: str, settings: Settings) -> tuple[Stage[Any, Any], ...]:
     return stages
 
 
+Timer = Callable[[], Awaitable[None]]
+
+
+def timers_of(service: str, settings: Settings, programs: Callable[[], Programs]) -> tuple[Timer, ...]:
+    """What a service does by the clock, if anything: coroutine functions that run until they are cancelled."""
+    offered = getattr(importlib.import_module(f"services.{service}"), "timers", None)
+    timers: tuple[Timer, ...] = offered(settings, programs) if offered else ()
+    return timers
+
+
 def build_app(service: str, settings: Settings) -> Any:
     """The Faust app of a service's worker."""
     stages = stages_of(service, settings)
@@ -360,17 +379,25 @@ def build_app(service: str, settings: Settings) -> Any:
     keeper = app.keeper = Keeper(settings, stages)
     keeper.app = app
 
-    def read(topics: tuple[Topic, ...], name: str) -> None:
-        names = [topic.name for topic in topics]
-        channel = app.topic(*names, key_type=bytes, value_type=bytes, acks=False)
+    names = sorted({topic.name for stage in stages for topic in stage.reads})
+    channel = app.topic(*names, key_type=bytes, value_type=bytes, acks=False)
 
-        @app.agent(channel, name=name)  # type: ignore[untyped-decorator]
-        async def fold(stream: Any) -> None:
-            async for batch in stream:
-                keeper.put(batch)
+    @app.agent(channel, name=service)  # type: ignore[untyped-decorator]
+    async def fold(stream: Any) -> None:
+        async for batch in stream:
+            keeper.put(batch)
 
-    for stage in stages:
-        read(stage.reads, stage.name)
+    def run(timer: Timer) -> None:
+        @app.task  # type: ignore[untyped-decorator]
+        async def beside_the_cells() -> None:
+            try:
+                await timer()
+            except Exception:
+                log.critical("a timer failed", extra={"service": service}, exc_info=True)
+                _end(FAILED_EXIT)
+
+    for timer in timers_of(service, settings, lambda: keeper.feed.programs):
+        run(timer)
 
     @app.task  # type: ignore[untyped-decorator]
     async def commit_offsets() -> None:

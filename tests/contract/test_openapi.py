@@ -27,6 +27,9 @@ CALLS = {
         "POST /rewards/claims/{}/fulfil",
         "POST /rewards/claims/{}/fail",
         "GET /rewards/partners/{}/history",
+        "GET /rewards/partners/{}/discounts",
+        "POST /rewards/verifications",
+        "POST /rewards/accounts/{}/discount/use",
     },
 }
 """What the contract names, by service; other calls may be added freely."""

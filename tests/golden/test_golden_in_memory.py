@@ -5,13 +5,13 @@ import pytest
 from schemas.moments import parse_instant
 from services.runtime.simulate import World
 from tests.journey import Journey, journeys, matches, missing
-from tests.worlds import balance, told, wallet, world
+from tests.worlds import balance, told, verify_asked, wallet, world
 
 
 def _play(journey: Journey, made: World) -> World:
     for phase in journey.phases():
         made.publish(*phase)
-        made.run()
+        verify_asked(made.run())
     return made
 
 

@@ -10,7 +10,7 @@ import pytest
 from fastapi.testclient import TestClient
 from httpx import Response
 
-from schemas import events
+from schemas import events, internal
 from schemas.events import Event
 from schemas.moments import DAY, format_instant, micros, parse_instant
 from schemas.programs import Programs, shipped
@@ -365,6 +365,20 @@ def test_in_a_program_where_being_active_is_earned_a_new_referral_is_not(api: Ap
     bring(api, "c-1", "2025-03-01T00:00:00Z", "active-referrals")
     items = api.call("GET", "/partners/anna/referrals", "partner:anna").json()["items"]
     assert [each["status"] for each in items] == ["inactive"]
+    paid = parse_instant("2025-03-20T00:00:00Z")
+    activity = internal.ReferralActivity(
+        partner_id="anna", program_id="active-referrals", customer_id="c-1", active=((paid, paid + DAY),)
+    )
+    api.happened(activity, JOINED)
+    for as_of, status in (
+        (paid, "inactive"),
+        (paid + 1, "active"),
+        (paid + DAY, "active"),
+        (paid + DAY + 1, "inactive"),
+    ):
+        query = {"as_of": format_instant(as_of)}
+        items = api.call("GET", "/partners/anna/referrals", "partner:anna", params=query).json()["items"]
+        assert [each["status"] for each in items] == [status]
 
 
 def test_referrals_come_in_pages(api: Api) -> None:

@@ -12,6 +12,7 @@ ROOT = Path(__file__).parent.parent.parent
 FOUR = frozenset({"attribution", "commission", "rewards", "payouts"})
 RULES = {"rules", "binding", "codes", "clicks", "ledger", "terms", "saying", "sales", "partners"}
 RULES |= {"retention", "bonuses", "clients", "client_payments", "deciding", "allocation", "purchases", "claims"}
+RULES |= {"activity", "calendar", "discounts", "people", "verifications"}
 IMPURE = {
     *("time", "random", "secrets", "uuid", "os", "socket", "asyncio", "threading", "subprocess", "pathlib", "logging"),
     *("redis", "aiokafka", "faust", "mode", "httpx", "fastapi", "starlette", "importlib"),
