@@ -9,7 +9,8 @@ from schemas import commands as asks
 from schemas.ids import Id
 from schemas.moments import micros
 from schemas.programs.terms import Credits
-from services.rewards import discounts_api, stages, views
+from services.rewards import discounts_api, discounts_views, stages, views
+from services.rewards.people import PEOPLE
 from services.rewards.rules import WALLETS
 from services.rewards.state import Purse, Wallet, claim_row
 from services.runtime.http import (
@@ -79,7 +80,7 @@ async def store(partner_id: Id, who: TheCaller, has: TheResources, program_id: I
 
 @router.get(
     "/partners/{partner_id}/history",
-    summary="Everything that came to and left a partner's wallet, newest first",
+    summary="Every credit, claim, bonus and discount movement of a partner, newest first",
     response_model_exclude_unset=True,
 )
 async def history(
@@ -89,7 +90,9 @@ async def history(
     state = await has.reader.state(WALLETS, partner_id)
     rows = await has.reader.rows(WALLETS, partner_id)
     now = micros(has.settings.now())
-    own = (move for move in views.history(state, rows.values(), now) if program_id in (None, move.program_id))
+    person = await has.reader.state(PEOPLE, partner_id)
+    every = (*views.history(state, rows.values(), now), *discounts_views.movements(person.verifications))
+    own = (move for move in every if program_id in (None, move.program_id))
     return page(own, views.movement_key, paging, lambda move: move)
 
 

@@ -1,6 +1,5 @@
 """HTTP of monthly discounts: what a partner's companies get, verifications, and invoices that take a discount."""
 
-import asyncio
 import re
 from typing import Annotated
 
@@ -44,8 +43,6 @@ from services.runtime.http import (
 router = APIRouter()
 
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
-PROGRAM_LOOKS, LOOK_SECONDS = 20, 0.05
-"""How long a verification waits for a program that has just been published: 1 second."""
 
 
 class VerificationBody(Body):
@@ -100,11 +97,8 @@ async def verify(
     """Runs it as of that day 00:00 in the program's zone, with every record that is in the topics now; 202 until those
     have passed all services. Run before: the same answer, whatever has arrived since."""
     require(who, "admin")
-    for _ in range(PROGRAM_LOOKS):
-        if has.programs.latest(body.program_id) is not None:
-            break
-        await asyncio.sleep(LOOK_SECONDS)
-    else:
+    await has.programs_feed.catch_up()
+    if has.programs.latest(body.program_id) is None:
         raise not_found()
     month = body.date[: len("2026-02")]
     day = verification_day(has.programs, body.program_id, month) if _is_month(month) else None

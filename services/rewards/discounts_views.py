@@ -1,15 +1,16 @@
 """What is shown of monthly discounts. Pure."""
 
-from collections.abc import Iterable
-from typing import Any, Literal
+from collections.abc import Iterable, Iterator
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from schemas.ids import Id
-from schemas.moments import Instant, format_instant
+from schemas.moments import Instant
 from schemas.money import Money
 from services.rewards.discounts import Outcome, Status, status
 from services.rewards.facts import Person, Verification
+from services.rewards.views import Movement
 
 
 class Shown(BaseModel):
@@ -105,35 +106,25 @@ def preview(program_id: str, month: str, as_of: int, found: Outcome) -> Discount
     )
 
 
-def movements(verifications: Iterable[Verification]) -> list[tuple[int, str, dict[str, Any]]]:
-    """Every discount movement of a partner for its history: (when, a unique name, the item), in no order.
-
-    Items: `type` like `discount.assigned`, `occurred_at`, `program_id`, `month`, and what the movement is about.
-    """
-    found: list[tuple[int, str, dict[str, Any]]] = []
+def movements(verifications: Iterable[Verification]) -> Iterator[Movement]:
+    """Every discount movement of a partner, for the history, in no order."""
     for of in verifications:
-
-        def add(at: int, kind: str, account_id: str = "", of: Verification = of, **more: Any) -> None:
-            item = {"type": kind, "occurred_at": format_instant(at), "program_id": of.program_id, "month": of.month}
-            own = {"account_id": account_id} if account_id else {}
-            found.append((at, f"{kind}:{of.program_id}:{of.month}:{account_id}", {**item, **own, **more}))
-
+        own = {"program_id": of.program_id, "month": of.month}
         if of.withheld:
-            add(of.as_of, "discount.withheld", reason="pending_payment")
+            yield Movement(type="discount.withheld", occurred_at=of.as_of, reason="pending_payment", **own)
         for discount in of.discounts:
-            percent = discount.percent
-            counted = discount.referrals_counted
-            add(of.as_of, "discount.assigned", discount.account_id, percent=percent, referrals_counted=counted)
+            what = {**own, "account_id": discount.account_id, "percent": discount.percent}
+            yield Movement.model_validate(
+                {
+                    "type": "discount.assigned",
+                    "occurred_at": of.as_of,
+                    "referrals_counted": discount.referrals_counted,
+                    **what,
+                }
+            )
             if discount.lapsed_at is not None:
-                add(discount.lapsed_at, "discount.lapsed", discount.account_id, percent=percent)
+                yield Movement.model_validate({"type": "discount.lapsed", "occurred_at": discount.lapsed_at, **what})
             if discount.invoice_id is not None:
-                amount = {"minor": discount.off_minor, "currency": discount.currency}
-                add(
-                    discount.used_at,
-                    "discount.used",
-                    discount.account_id,
-                    percent=percent,
-                    invoice_id=discount.invoice_id,
-                    amount=amount,
-                )
-    return found
+                amount = Money(minor=discount.off_minor, currency=discount.currency)
+                used = {"invoice_id": discount.invoice_id, "amount": amount, **what}
+                yield Movement.model_validate({"type": "discount.used", "occurred_at": discount.used_at, **used})

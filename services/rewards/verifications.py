@@ -114,12 +114,12 @@ def _due(partner_id: str, program_id: str, day: VerificationDay) -> Emit:
 def _asked(context: _Context, state: Months, asked: commands.VerifyMonth, at: int) -> _Change:
     """Note who asks for a month that is not verified yet; answer at once for one that is.
 
-    Errors: 404 for an unknown program; 422 `not_a_verification_day` for a month that has no day, or whose day has not
-    come.
+    Errors: NotYetPublished for a program that only the API knows yet; 422 `not_a_verification_day` for a month that has
+    no day, or whose day has not come.
     """
     program_id = asked.partner_id
     if context.programs.latest(program_id) is None:
-        return Change(answers=(refused(asked, "not_found", "There is no such thing here.", status=404),))
+        raise NotYetPublished(program_id)
     day = verification_day(context.programs, program_id, asked.month)
     if day is None or day.as_of > at:
         detail = "The program does not verify on this day, or it has not come yet."

@@ -79,6 +79,10 @@ MovementType = Literal[
     "bonus.granted",
     "bonus.used",
     "bonus.expired",
+    "discount.assigned",
+    "discount.withheld",
+    "discount.used",
+    "discount.lapsed",
 ]
 _ORDER: tuple[MovementType, ...] = MovementType.__args__  # type: ignore[attr-defined]
 
@@ -94,12 +98,17 @@ class Movement(BaseModel):
     amount: Money | None = None
     payment_id: Id | None = None
     customer_id: Id | None = None
-    reason: ReversalReason | None = None
+    reason: ReversalReason | Literal["pending_payment"] | None = None
     claim_id: Id | None = None
     provider: str | None = None
     gb: int | None = None
     bonus_id: Id | None = None
     cause: Id | None = Field(None, description="the refund or dispute that took credits back")
+    month: str | None = Field(None, description="of a discount, like 2026-02")
+    account_id: Id | None = None
+    percent: int | None = None
+    referrals_counted: int | None = None
+    invoice_id: Id | None = None
 
 
 def wallet(state: Wallet, at: int, purses: Mapping[str, Purse] | None = None) -> WalletShown:
@@ -200,8 +209,9 @@ def history(state: Wallet, rows: Iterable[Row], now: int) -> Iterator[Movement]:
 
 def movement_key(movement: Movement) -> tuple[int, int, str, str]:
     """The order of the history."""
-    own = movement.payment_id or movement.claim_id or movement.bonus_id or ""
-    return (movement.occurred_at, _ORDER.index(movement.type), own, movement.cause or "")
+    own = movement.payment_id or movement.claim_id or movement.bonus_id or movement.account_id or ""
+    why = movement.cause or f"{movement.program_id}:{movement.month}"
+    return (movement.occurred_at, _ORDER.index(movement.type), own, why)
 
 
 def _of_bonus(moved: bonuses.Movement) -> Movement:

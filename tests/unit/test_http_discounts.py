@@ -84,9 +84,11 @@ def _rewards(client: TestClient, since: int) -> Rewards:
     commands = Commands("rewards", settings(), reader, write, Metrics(), wait_seconds=0.05)
     client.app.state.resources = resources_over(reader, commands, world.programs)  # type: ignore[attr-defined]
     made = Rewards(client, world)
-    (program,) = (program for program in shipped() if program.program_id == PROGRAM)
-    document = program.as_document()
-    made.happened(ProgramPublished(program_id=PROGRAM, version=1, effective_at=since, document=document), at=since)
+    for program in shipped():
+        document = program.as_document()
+        at = since if program.program_id == PROGRAM else 0
+        told = ProgramPublished(program_id=program.program_id, version=1, effective_at=at, document=document)
+        made.happened(told, at=at)
     made.happened(
         *(events.PartnerActivated(partner_id=p, program_id=PROGRAM, activated_at=LONG_AGO) for p in ("p-1", "p-2")),
         *(events.AccountCreated(customer_id="p-1", account_id=account) for account in ("a-1", "a-2")),
@@ -128,9 +130,8 @@ def test_a_month_is_verified_and_shown(rewards: Rewards) -> None:
     ],
 )
 def test_only_a_day_that_verifies_a_month_and_has_come_is_verified(
-    rewards: Rewards, monkeypatch: pytest.MonkeyPatch, program_id: str, date: str, status: int, code: str
+    rewards: Rewards, program_id: str, date: str, status: int, code: str
 ) -> None:
-    monkeypatch.setattr("services.rewards.discounts_api.PROGRAM_LOOKS", 1)
     answer = rewards.post("/verifications", {"program_id": program_id, "date": date})
     assert (answer.status_code, answer.json()["code"]) == (status, code)
 
@@ -161,6 +162,11 @@ def test_an_invoice_takes_the_discount_once_whatever_the_key(rewards: Rewards) -
     assert (second.json()["percent"], second.json()["amount"]) == (0, {"minor": 5000, **usd})
     (used,) = rewards.get("/partners/p-1/discounts", month="2025-02").json()["assignments"]
     assert used["status"] == "used"
+    history = rewards.get("/partners/p-1/history").json()["items"]
+    assert [(each["type"], each["month"]) for each in history] == [
+        ("discount.used", "2025-02"),
+        ("discount.assigned", "2025-02"),
+    ]
 
 
 def test_an_invoice_that_was_answered_nothing_stays_so(rewards: Rewards) -> None:

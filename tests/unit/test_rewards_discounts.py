@@ -3,6 +3,7 @@
 import pytest
 
 from schemas.moments import DAY, parse_instant
+from schemas.money import Money
 from schemas.programs import shipped
 from schemas.programs.terms import MonthlyDiscount
 from services.rewards.activity import active_spans, is_active
@@ -20,6 +21,7 @@ from services.rewards.facts import (
     SubscriptionStep,
     Verification,
 )
+from services.rewards.views import movement_key
 
 PROGRAM = next(program for program in shipped() if program.program_id == "active-referrals")
 T = parse_instant("2025-02-28T00:00:00Z")
@@ -209,13 +211,13 @@ def test_a_discount_is_rounded_once_half_to_even(minor: int, percent: int, less:
 def test_history_has_every_movement() -> None:
     used = Discount("b", 40, 20, None, "i", T + 7, 400, "USD")
     feb = Verification("active-referrals", "2025-02", T, 25, discounts=(*FEB.discounts, used))
-    found = sorted(movements((feb, MAR)))
-    assert [(at, item["type"], item.get("account_id")) for at, _, item in found] == [
+    found = sorted(movements((feb, MAR)), key=movement_key)
+    assert [(each.occurred_at, each.type, each.account_id) for each in found] == [
         (T, "discount.assigned", "a"),
         (T, "discount.assigned", "b"),
         (T + 7, "discount.used", "b"),
-        (NEXT, "discount.lapsed", "a"),
         (NEXT, "discount.withheld", None),
+        (NEXT, "discount.lapsed", "a"),
     ]
-    assert len({name for _, name, _ in found}) == len(found)
-    assert found[2][2]["amount"] == {"minor": 400, "currency": "USD"}
+    assert len({movement_key(each) for each in found}) == len(found)
+    assert found[2].amount == Money(minor=400, currency="USD")
