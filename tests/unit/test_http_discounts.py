@@ -231,6 +231,10 @@ def test_a_month_is_written_as_one(rewards: Rewards, month: str) -> None:
 
 
 def test_a_partner_of_several_programs_names_one(rewards: Rewards) -> None:
+    (keycrm,) = (program for program in shipped() if program.program_id == "keycrm")
+    rewards.happened(
+        ProgramPublished(program_id="keycrm", version=1, effective_at=NOW, document=keycrm.as_document()), at=NOW
+    )
     rewards.happened(events.PartnerActivated(partner_id="p-1", program_id="keycrm", activated_at=LONG_AGO))
     assert rewards.get("/partners/p-1/discounts").json()["code"] == "program_required"
     assert rewards.get("/partners/p-1/discounts", program_id=PROGRAM).status_code == 200
