@@ -333,7 +333,8 @@ class Cell:
         for answer in change.answers:
             self._answer(batch, key, answer, event)
         for letter in change.dead_letters:
-            self._dead_letter(batch, letter)
+            if BY_NAME[letter.record.topic].first_reader == self.stage.name:
+                self._dead_letter(batch, letter)
 
     async def _step(self, batch: _Batch, key: str, event: Event, record: Record) -> Change[Any, Any]:
         def peek(stage: str, other: str) -> Any:
@@ -362,8 +363,10 @@ class Cell:
     def _emit(self, batch: _Batch, emit: Emit) -> None:
         topic = TOPIC_OF[type(emit.data)]
         key = emit.key or topic.key(emit.data)
-        value = event_json(Event(emit.id, f"/{self.stage.service}", emit.time, emit.data))
-        self._send(batch, topic, key.encode(), value)
+        self._send(batch, topic, key.encode(), self._value(emit.id, emit.time, emit.data))
+
+    def _value(self, event_id: str, time: int, data: Payload) -> bytes:
+        return event_json(Event(event_id, f"/{self.stage.service}", time, data))
 
     def _answer(self, batch: _Batch, key: str, answer: Answer, event: Event) -> None:
         to = answer.to
@@ -372,7 +375,8 @@ class Cell:
         )
         batch.commit.answers[to.command_id] = decision.model_dump_json().encode()
         batch.answered.add(to.command_id)
-        self._emit(batch, Emit(derived_id("answer", to.command_id), event.time, decision, key=key))
+        value = self._value(derived_id("answer", to.command_id), event.time, decision)
+        self._send(batch, BY_NAME[f"answers.{self.stage.service}"], key.encode(), value)
 
     def _dead_letter(self, batch: _Batch, letter: DeadLetter) -> None:
         record = letter.record

@@ -64,7 +64,7 @@ async def ensure_topics(settings: Settings) -> list[str]:
         missing = [topic for topic in topics if topic.name not in existing]
         if missing:
             await _create(missing, await _replication(settings, admin), admin)
-            await _until_listed(missing, admin)
+            await _until_led(missing, admin)
         return [topic.name for topic in missing]
     finally:
         await admin.close()
@@ -124,11 +124,19 @@ async def _create(topics: list[Wanted], replication: int, admin: AIOKafkaAdminCl
             raise for_code(code)(f"{name}: {message}")
 
 
-async def _until_listed(topics: list[Wanted], admin: AIOKafkaAdminClient) -> None:
-    """A created topic takes a moment until every broker knows it; a worker that starts now must find it."""
+async def _until_led(topics: list[Wanted], admin: AIOKafkaAdminClient) -> None:
+    """A created topic takes a moment until each partition has a leader; a worker that starts now must find it."""
     names = {topic.name for topic in topics}
     for _ in range(LISTED_TRIES):
-        if names <= (await _partitions(admin)).keys():
+        if names <= (led := await _led(admin)):
             return
         await asyncio.sleep(LISTED_PAUSE_SECONDS)
-    raise KafkaTimeoutError(f"created topics do not appear: {sorted(names - (await _partitions(admin)).keys())}")
+    raise KafkaTimeoutError(f"created topics have no leaders: {sorted(names - led)}")
+
+
+async def _led(admin: AIOKafkaAdminClient) -> set[str]:
+    """The topics all of whose partitions have a leader."""
+    topics = await admin.describe_topics()
+    return {
+        topic["topic"] for topic in topics if topic["partitions"] and all(p["leader"] >= 0 for p in topic["partitions"])
+    }
