@@ -1,15 +1,22 @@
 """What all tests share: one Kafka and one Redis per session, the local ones or the official images."""
 
 import asyncio
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 
 import pytest
+from hypothesis import settings as hypothesis_settings
 
 from services.local.stack import LocalStack
 from services.runtime.settings import Settings
 from services.runtime.topics_admin import ensure_topics
+
+# Whoever works on a rule explores other examples each time; a landing is judged by the same ones every time.
+hypothesis_settings.register_profile("explore", deadline=None)
+hypothesis_settings.register_profile("landing", deadline=None, derandomize=True)
+hypothesis_settings.load_profile("landing" if os.environ.get("CI") else "explore")
 
 AUTH_SECRET = "the-secret-of-all-tests-with-64-characters-0123456789abcdefghijk"
 

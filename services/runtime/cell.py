@@ -222,7 +222,10 @@ class Cell:
         news: Sequence[tuple[Event, ProgramPublished]],
         repriced: Callable[[Any, ProgramPublished], bool],
     ) -> dict[str, Event]:
-        """The keys that the versions can concern, each with the first of them that does."""
+        """The keys that the versions can concern, each with the one of them that is in force from the earliest time.
+
+        A later version may be in force from an earlier time, and a step looks at everything from there on.
+        """
         found: dict[str, Event] = {}
         named = [(published.program_id.encode(), event, published) for event, published in news]
         async for states in self._store.scan():
@@ -232,9 +235,9 @@ class Cell:
                 if not likely:
                     continue
                 state = self._decode(blob)
-                first = next((event for event, published in likely if repriced(state, published)), None)
-                if first is not None:
-                    found[key] = first
+                concerned = [event for event, published in likely if repriced(state, published)]
+                if concerned:
+                    found[key] = min(concerned, key=lambda event: event.time)
             await asyncio.sleep(0)
         return found
 
