@@ -94,7 +94,7 @@ def read_program(file: Path) -> ProgramFile:
     try:
         program = Program.model_validate({**document, "version": 1}, context=WIRE)
     except ValidationError as error:
-        faults += [_fault(each, document, lines) for each in error.errors()]
+        faults += [_fault(each, document, lines) for each in _causes(error.errors())]
     if program is None or faults:
         raise DocumentRefused(file, sorted(faults, key=lambda fault: fault.line))
     return ProgramFile(file, program, document, lines)
@@ -125,7 +125,7 @@ def _json(file: Path, text: str) -> dict[str, Any]:
         cure = next((cure for begins, cure in _SYNTAX.items() if error.msg.startswith(begins)), error.msg)
         raise DocumentRefused(file, [Fault(error.lineno, "", f"is no JSON here: {cure}", error.colno)]) from None
     except (ValueError, RecursionError) as error:
-        says = f"is no JSON: {str(error)[:60]}" if isinstance(error, ValueError) else "is nested too deep"
+        says = f"holds what is no JSON: {str(error)[:60]}" if isinstance(error, ValueError) else "is nested too deep"
         raise DocumentRefused(file, [Fault(1, "", says)]) from None
     if not isinstance(document, dict):
         raise DocumentRefused(file, [Fault(1, "", "write one JSON object: { … }")])
@@ -207,6 +207,16 @@ def _dotted(place: Place) -> str:
 # --- what is wrong, and the cure ------------------------------------------------------------------------------------
 
 
+def _causes(errors: list[Any]) -> list[Any]:
+    """The errors without those that only follow: a list counts as too short once its items are wrong."""
+    return [
+        error
+        for error in errors
+        if error["type"] != "too_short"
+        or not any(other is not error and other["loc"][: len(error["loc"])] == error["loc"] for other in errors)
+    ]
+
+
 def _fault(error: Any, document: dict[str, Any], lines: dict[Place, int]) -> Fault:
     place = _in_document(error["loc"], document)
     says = _cure(error, place, document)
@@ -237,7 +247,7 @@ def _cure(error: Any, place: Place, document: dict[str, Any]) -> str:
         case "int_type" | "int_parsing" | "int_from_float":
             return _instead(error["input"], "write a whole number")
         case "greater_than_equal" | "less_than_equal" | "greater_than" | "less_than":
-            return _instead(error["input"], _limits(limits))
+            return _instead(error["input"], _limit(error["type"], limits))
         case "too_short":
             return "is empty: write at least one"
         case "model_type" | "dict_type" | "model_attributes_type":
@@ -254,9 +264,16 @@ def _instead(given: Any, cure: str) -> str:
     return f"{json.dumps(given, ensure_ascii=False, default=str)[:60]} will not do: {cure}"
 
 
-def _limits(limits: dict[str, Any]) -> str:
-    words = {"ge": "{} or more", "gt": "more than {}", "le": "{} or less", "lt": "less than {}"}
-    return "write " + " and ".join(words[name].format(limit) for name, limit in limits.items() if name in words)
+def _limit(kind: str, limits: dict[str, Any]) -> str:
+    match kind:
+        case "greater_than_equal":
+            return f"write {limits['ge']} or more"
+        case "greater_than":
+            return f"write more than {limits['gt']}"
+        case "less_than_equal":
+            return f"write {limits['le']} or less"
+        case _:
+            return f"write less than {limits['lt']}"
 
 
 def _meant(written: str, known: list[str]) -> str:

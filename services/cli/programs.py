@@ -152,8 +152,12 @@ def diff(
 ) -> None:
     """Show field by field, old → new, what a file would change, or what a version has changed.
 
-    `diff FILE`: the published program → the file. `diff ID`: the version before the latest → the latest.
-    `diff ID --version 1 --to 3`: version 1 → version 3. `diff FILE OTHER`: the other file, or program → the file.
+    `diff FILE`: from the published program to the file.
+
+    `diff ID`: from the version before the latest to the latest; `diff ID --version 1 --to 3`: from version 1 to 3.
+
+    `diff FILE OTHER`: from the other file, or program, to the file. Two files need no stack.
+
     `version` is not compared, and a field that is left to its default counts as written out.
     """
     if to is not None and _is_file(new):
