@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from fastapi.testclient import TestClient
 from typer.testing import CliRunner
@@ -398,3 +399,45 @@ def test_a_refusal_by_the_name_of_a_term_is_found_in_the_file() -> None:
     lines = EXAMPLE.read_text().splitlines()
     assert [(fault.field, fault.line) for fault in refused.faults] == [("terms.0.window.months", 19), ("body", 1)]
     assert '"months"' in lines[18]
+
+
+def _answering(*answers: httpx.Response) -> tuple[programs.Api, list[str]]:
+    """An API that gives these answers one after the other, and what it was asked."""
+    left, asked = list(answers), []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(f"{request.method} {request.url.path}")
+        return left.pop(0)
+
+    return programs.Api(lambda: httpx.Client(base_url="http://api", transport=httpx.MockTransport(answer))), asked
+
+
+def test_a_decision_that_takes_long_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(programs, "PAUSE_SECONDS", 0)
+    pending = httpx.Response(202, headers={"location": "/attribution/commands/cmd_1"})
+    api, asked = _answering(pending, pending, httpx.Response(200, json={**DOCUMENT, "version": 4}))
+    assert api.publish(read_program(EXAMPLE))["version"] == 4
+    assert asked == ["PUT /attribution/programs/saas-affiliates", *["GET /attribution/commands/cmd_1"] * 2]
+    monkeypatch.setattr(programs, "DECISION_SECONDS", -1)
+    with pytest.raises(programs.ProgramsRefused, match="has not decided yet, and will"):
+        _answering(pending)[0].publish(read_program(EXAMPLE))
+
+
+def test_an_api_in_trouble_is_told_with_its_own_words() -> None:
+    problem = httpx.Response(503, json={"code": "rebuilding", "detail": "The state is being rebuilt."})
+    with pytest.raises(
+        programs.ProgramsRefused, match=r"GET /attribution/programs was answered 503 rebuilding The state"
+    ):
+        _answering(problem)[0].programs()
+    with pytest.raises(programs.ProgramsRefused, match="answered 502"):
+        _answering(httpx.Response(502, text="<html>"))[0].find("keycrm")
+
+
+def test_all_pages_of_a_list_are_read() -> None:
+    pages = [
+        {"items": [{"program_id": "b"}], "next_cursor": "c"},
+        {"items": [{"program_id": "a"}], "next_cursor": None},
+    ]
+    api, asked = _answering(*(httpx.Response(200, json=page) for page in pages))
+    assert [document["program_id"] for document in api.programs()] == ["a", "b"]
+    assert len(asked) == 2
