@@ -1,6 +1,7 @@
 """The system in memory with the shipped programs published, and what it shows."""
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -20,6 +21,14 @@ from services.runtime.simulate import MemoryReader, World
 from services.runtime.stage import Stage
 
 SECRETS = {"1": "an old secret that nobody outside of the tests ever sees"}
+
+
+EXAMPLES = sorted((Path(__file__).parent.parent / "docs" / "examples").glob("*.json"))
+"""Documents of programs that are not shipped; each has a journey of its name in `tests/golden/examples`."""
+
+
+def examples() -> tuple[Program, ...]:
+    return tuple(Program.model_validate_json(path.read_bytes()) for path in EXAMPLES)
 
 
 def settings() -> Settings:

@@ -6,7 +6,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from services.cli import api, dead_letters, down, explain, publish, status, token, topics, up, worker
+from services.cli import api, dead_letters, down, explain, programs, publish, status, token, topics, up, worker
 from services.cli.demo import command as demo
 
 
@@ -35,7 +35,7 @@ app = typer.Typer(
     "Kafka and a real Valkey run as local child processes.",
 )
 
-LOCAL, DEPLOYED, EVENTS = "Local stack", "What a container runs", "Events and access"
+LOCAL, DEPLOYED, EVENTS = "Local stack", "What a container runs", "Events, programs and access"
 app.command("demo", rich_help_panel=LOCAL)(demo.demo)
 app.command("up", rich_help_panel=LOCAL)(up.up)
 app.command("down", rich_help_panel=LOCAL)(down.down)
@@ -46,6 +46,7 @@ app.command("topics", rich_help_panel=DEPLOYED)(topics.topics)
 app.command("publish", rich_help_panel=EVENTS)(publish.publish)
 app.command("explain", rich_help_panel=EVENTS)(explain.explain)
 app.command("token", rich_help_panel=EVENTS)(token.token)
+app.add_typer(programs.app, name="programs", rich_help_panel=EVENTS)
 app.add_typer(dead_letters.app, name="dead-letters", rich_help_panel=EVENTS)
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from services.runtime.store import RedisReader, connect
 from services.runtime.worker import stages_of
 from tests.e2e.conftest import Running
 from tests.journey import Journey, journeys, matches, missing
+from tests.worlds import EXAMPLES
 
 pytestmark = pytest.mark.infra
 
@@ -29,6 +30,9 @@ Records = dict[str, list[Any]]
 @pytest.fixture(scope="module")
 def played(running: Running) -> Records:
     """All journeys published at once, phase by phase; answers every topic's records."""
+    for example in EXAMPLES:
+        published = running.refstream("programs", "publish", str(example), "--yes")
+        assert published.returncode == 0, published.stdout + published.stderr
     for phases in zip_longest(*(list(journey.phases()) for journey in journeys()), fillvalue=[]):
         asyncio.run(_publish(running.settings, [event for phase in phases for event in phase]))
         asyncio.run(_settle(running.settings))

@@ -5,7 +5,7 @@ import pytest
 from schemas.moments import parse_instant
 from services.runtime.simulate import World
 from tests.journey import Journey, journeys, matches, missing
-from tests.worlds import balance, told, verify_asked, wallet, world
+from tests.worlds import balance, examples, told, verify_asked, wallet, world
 
 
 def _play(journey: Journey, made: World) -> World:
@@ -18,7 +18,7 @@ def _play(journey: Journey, made: World) -> World:
 @pytest.mark.parametrize("journey", journeys(), ids=lambda journey: journey.name)
 @pytest.mark.parametrize(("seed", "crashes"), [(0, 0.0), (1, 0.0), (2, 0.3)])
 def test_journey_gives_what_the_rule_promises(journey: Journey, seed: int, crashes: float) -> None:
-    made = _play(journey, world(seed, partitions=3, crashes=crashes))
+    made = _play(journey, world(seed, partitions=3, crashes=crashes, programs=examples()))
     events = told(made)
     assert missing(journey.expected("out"), events) == []
     for unwanted in journey.expected("none"):
