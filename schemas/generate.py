@@ -1,6 +1,6 @@
 """Writes what refstream publishes of itself: JSON Schema, AsyncAPI and OpenAPI, from the models and never by hand.
 
-    python -m schemas.generate             writes schemas/generated
+    python -m schemas.generate             writes schemas/generated and docs/rules.md
     python -m schemas.generate --check     changes nothing; exit 1 and the names of the files that are stale
     python -m schemas.generate --samples   writes the golden events that tests/contract/samples lacks, replaces none
 
@@ -19,6 +19,7 @@ from typing import Any
 from pydantic import SecretStr
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode
 
+from schemas import rules
 from schemas.events import PAYLOADS, Payload, event_json, parse_event
 from schemas.programs import shipped
 from schemas.programs.terms import Program
@@ -478,7 +479,9 @@ def stale(texts: dict[str, str]) -> list[str]:
 
 def main() -> int:
     """The command line. Returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m schemas.generate", description="Writes schemas/generated.")
+    parser = argparse.ArgumentParser(
+        prog="python -m schemas.generate", description="Writes schemas/generated and docs/rules.md."
+    )
     parser.add_argument("--check", action="store_true", help="change nothing; exit 1 and name the stale files")
     parser.add_argument("--samples", action="store_true", help="write the golden events that are missing")
     options = parser.parse_args()
@@ -492,10 +495,16 @@ def main() -> int:
         if f"openapi.{service}.json" not in texts:
             out(f"skipped openapi.{service}.json: services.{service} has no API yet\n")
     behind = stale(texts)
+    page = rules.page()
+    page_behind = not rules.PAGE.exists() or rules.PAGE.read_text(encoding="utf-8") != page
     if options.check:
-        if behind:
-            out(f"stale, run `make docs`: {', '.join(behind)}\n")
-        return 1 if behind else 0
+        names = [*behind, *([rules.PAGE.name] if page_behind else [])]
+        if names:
+            out(f"stale, run `make docs`: {', '.join(names)}\n")
+        return 1 if names else 0
+    if page_behind:
+        rules.PAGE.write_text(page, encoding="utf-8")
+        out(f"wrote {rules.PAGE.name}\n")
     GENERATED.mkdir(exist_ok=True)
     for name in behind:
         path = GENERATED / name

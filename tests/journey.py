@@ -10,7 +10,7 @@ A file of `tests/golden/<program>/` holds one object per line:
     {"balance": {"partner_id": …, "program_id": …, "currency": …, "as_of"?: …, "available": 900, …}}   minor units
     {"wallet": {"partner_id": …, "as_of"?: …, "credits": [{"program_id": …, "balance": 10}]}}
 In strings, `~x` is an id of this journey, `$link(~x)` the code of the link that command ~x made; likewise `$promo(~x)`,
-and the ids of `$deposit(~x)`, `$client_payment(~x)` and `$claim(~x)`.
+and the ids of `$deposit(~x)`, `$client_payment(~x)`, `$claim(~x)` and `$withdrawal(~x)`.
 """
 
 import json
@@ -33,6 +33,7 @@ MADE_BY: dict[str, Callable[[str], str]] = {
     "deposit": lambda command_id: derived_id("dep", command_id),
     "client_payment": lambda command_id: derived_id("cp", command_id),
     "claim": lambda command_id: derived_id("claim", command_id),
+    "withdrawal": lambda command_id: derived_id("wd", command_id),
 }
 """What a command makes, by the command's id."""
 

@@ -4,7 +4,7 @@ import pytest
 
 from schemas.moments import parse_instant
 from services.runtime.simulate import World
-from tests.journey import Journey, journeys, matches, missing
+from tests.journey import GOLDEN, Journey, journeys, matches, missing
 from tests.worlds import balance, examples, told, verify_asked, wallet, world
 
 
@@ -30,6 +30,15 @@ def test_journey_gives_what_the_rule_promises(journey: Journey, seed: int, crash
     for wanted in journey.expected("wallet"):
         as_of = None if "as_of" not in wanted else parse_instant(wanted["as_of"])
         assert wallet(made, wanted["partner_id"], as_of) == wanted["credits"]
+
+
+def test_what_a_journey_expects_names_an_id_of_its_own() -> None:
+    """Over Kafka all journeys are played at once, and one must not see what another brings about."""
+    lines = [(path.name, line) for path in GOLDEN.glob("*/*.jsonl") for line in path.read_text().splitlines()]
+    expected = [
+        (name, line) for name, line in lines if line.startswith(('{"out"', '{"none"', '{"balance"', '{"wallet"'))
+    ]
+    assert [(name, line) for name, line in expected if "~" not in line] == []
 
 
 def _check_balance(made: World, wanted: dict[str, object]) -> None:
