@@ -26,7 +26,7 @@ from services.cli.demo.data import (
 )
 from services.cli.demo.lines import CONFLICTS, customer_lines, partner_lines
 from services.cli.demo.promise import Promise, Share, promises
-from services.cli.demo.report import Compared, show, usd
+from services.cli.demo.report import Compared, decimal, show
 from services.payouts import ledger
 from services.runtime.simulate import MemoryReader, World
 from tests.demo_world import NOW, codes_of, everybody, folded, made_up
@@ -235,4 +235,4 @@ def test_a_figure_that_differs_is_counted_and_named() -> None:
 
 
 def test_cents_are_written_as_dollars() -> None:
-    assert [usd(minor) for minor in (0, 5, -1, 1_234_567)] == ["0.00", "0.05", "-0.01", "12,345.67"]
+    assert [decimal(minor) for minor in (0, 5, -1, 1_234_567)] == ["0.00", "0.05", "-0.01", "12,345.67"]
