@@ -248,7 +248,7 @@ class _Play:
         console.print(f"The demo took {self._steps.seconds:.1f} s. Look further:", highlight=False)
         more = [(f"refstream explain {name}", why) for scene in scenes for name, why in scene.look()]
         for command, why in (*_where_to_look(past, list(shown.values())), *more):
-            console.print(f"  {command:<48} {why}", highlight=False, soft_wrap=True)
+            console.print(f"  {command:<52} {why}", highlight=False, soft_wrap=True)
         console.print(f"  {self._url}/attribution/openapi.json (also commission, rewards, payouts)", highlight=False)
 
 

@@ -90,4 +90,5 @@ class Credits:
 
     def look(self) -> list[tuple[str, str]]:
         purchase = self._made.friends[0].purchases[1]
-        return [(purchase.payment_id, "a purchase that earned credits"), (self._claim_ids[0], "a claim on credits")]
+        claims = [(claim_id, "a claim on credits") for claim_id in self._claim_ids[:1]]
+        return [(purchase.payment_id, "a purchase that earned credits"), *claims]

@@ -126,7 +126,8 @@ class Discounts:
 
 def _told(companies: Mapping[str, tuple[int, int, str]]) -> str:
     """Every company above 0 %, in the order given."""
-    return "; ".join(
+    told = (
         f"{account_id.rpartition('.')[2]}: {counted}, {percent} % {status}"
         for account_id, (counted, percent, status) in companies.items()
     )
+    return "; ".join(told) or "none"

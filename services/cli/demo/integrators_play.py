@@ -34,7 +34,7 @@ class Integrators:
     def __init__(self, run: str, now: int, seed: int, settings: Settings) -> None:
         self._made, self._settings = played(run, now, seed), settings
         self._promised, self._priced = promises(self._made)
-        self._payment_ids: list[str] = []
+        self._paid: dict[str, ClientPayment] = {}
 
     @property
     def partners(self) -> Sequence[Partner]:
@@ -79,7 +79,7 @@ class Integrators:
         paid = await platform.try_to(path, body, partner)
         if "payment_id" not in paid:
             return str(paid["code"])
-        self._payment_ids.append(paid["payment_id"])
+        self._paid[paid["payment_id"]] = payment
         return _said(Decimal(paid["discount_rate"]), paid["charged"]["minor"], paid["from_bonus"]["minor"])
 
     async def compare(self, platform: Platform) -> list[Scored]:
@@ -128,10 +128,9 @@ class Integrators:
         return found
 
     def look(self) -> list[tuple[str, str]]:
-        return [
-            (self._payment_ids[4], "a payment for a client, 40 % off"),
-            (self._payment_ids[6], "one with the bonus"),
-        ]
+        with_bonus = [name for name, payment in self._paid.items() if payment.use_bonus]
+        without = [name for name, payment in self._paid.items() if not payment.use_bonus]
+        return [(name, "what a partner paid for a client") for name in (*without[-1:], *with_bonus[:1])]
 
 
 def _words(priced: Priced) -> str:

@@ -77,15 +77,14 @@ def show_scene(console: Console, title: str, scored: Sequence[Scored]) -> int:
     table = Table(title=f"{title}, partners {run}.…", title_justify="left", box=SIMPLE_HEAVY, padding=(0, 1, 0, 0))
     table.add_column("partner", no_wrap=True)
     table.add_column("what it shows", overflow="fold")
-    for name in ("figure", "promised", "refstream", ""):
-        table.add_column(name, justify="left" if name in ("figure", "") else "right", overflow="fold")
+    for name in ("", *scored[0].promised, ""):
+        table.add_column(name, justify="right", overflow="fold")
     for each in scored:
-        head = (each.partner.partner_id.rpartition(".")[2], each.partner.shows)
-        for name, promised in each.promised.items():
-            answered = each.answered.get(name, "nothing")
-            mark = "[green]ok[/green]" if promised == answered else "[red]differs[/red]"
-            table.add_row(*head, name, promised, answered, mark)
-            head = ("", "")
+        name = each.partner.partner_id.rpartition(".")[2]
+        table.add_row(name, each.partner.shows, "promised", *each.promised.values(), "")
+        answered = [each.answered.get(figure, "nothing") for figure in each.promised]
+        mark = "[red]differs[/red]" if each.differences else "[green]ok[/green]"
+        table.add_row("", "", "refstream", *answered, mark)
         table.add_section()
     console.print(table)
     for each in scored:
