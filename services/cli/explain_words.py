@@ -115,7 +115,7 @@ def _paid_by(inputs: Told) -> Iterator[str]:
     charged = f"{money(by['charged'])} charged to the partner account"
     how = f"list price {money(by['list_price'])}, discount rate {by['discount_rate']}: {charged}"
     if by["from_bonus"]["minor"]:
-        how = f"{money(by['from_bonus'])} from the welcome bonus, the list price; {charged}"
+        how = f"{money(by['from_bonus'])} from the welcome bonus, which pays the list price; {charged}"
     yield line("paid by", f"partner {by['partner_id']}, {by['integration']}: {how}")
 
 

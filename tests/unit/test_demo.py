@@ -54,7 +54,9 @@ def test_there_are_as_many_customers_as_were_asked_for() -> None:
 
 def test_every_line_is_an_event_of_the_platform_that_has_happened_already() -> None:
     past = made_up()
-    lines = partner_lines(past.run, past.partners) + customer_lines(past.run, 1, everybody(past), codes_of(past))
+    lines = partner_lines(past.run, past.partners) + customer_lines(
+        past.run, 1, everybody(past), codes_of(past.partners)
+    )
     events = [parse_event(line) for line in lines]
     assert max(event.time for event in events) <= NOW
     assert len({event.id for event in events}) == len(events)
@@ -73,7 +75,7 @@ def test_every_line_is_an_event_of_the_platform_that_has_happened_already() -> N
 
 def test_some_lines_come_twice_and_some_late() -> None:
     past = made_up()
-    events = [parse_event(line) for line in customer_lines(past.run, 1, everybody(past), codes_of(past))]
+    events = [parse_event(line) for line in customer_lines(past.run, 1, everybody(past), codes_of(past.partners))]
     contents = Counter((event.type, event.time, event.data.model_dump_json()) for event in events)
     assert sum(count - 1 for count in contents.values()) > 5
     times = [event.time for event in events]

@@ -8,7 +8,7 @@ settled   whether every service has caught up
 report    what was promised beside what refstream paid
 
 scene     what the other three programs have in common; of each, facts and promise (pure), and what is done over HTTP:
-          credits, integrators, discounts; credits_play, integrators_play, discounts_play
+          purchases (proxy-credits), integrators (message-help), discounts (active-referrals), each with its …_play
 
 command   the command: all of it in order
 """

@@ -10,13 +10,13 @@ import typer
 from pydantic import SecretStr
 
 from schemas.moments import micros
-from services.cli.demo.credits_play import Credits
 from services.cli.demo.data import PROGRAM_IDS, Customer, History, Partner, arrived, history
 from services.cli.demo.discounts_play import Discounts
 from services.cli.demo.integrators_play import Integrators
 from services.cli.demo.lines import CONFLICTS, customer_lines, partner_lines
 from services.cli.demo.platform import DemoFailed, Platform, several
 from services.cli.demo.promise import KEYCRM_LEAST_WITHDRAWAL, Promise, promises
+from services.cli.demo.purchases_play import Credits
 from services.cli.demo.report import Compared, decimal, show, show_answers, show_scene
 from services.cli.demo.scene import Scene
 from services.cli.demo.settled import Watch

@@ -3,10 +3,10 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from services.cli.demo.credits import PROGRAM_ID, PROVIDER, REDEMPTION_RATE, facts, played, promises
 from services.cli.demo.data import Partner
 from services.cli.demo.lines import Fact
 from services.cli.demo.platform import Platform
+from services.cli.demo.purchases import PROGRAM_ID, PROVIDER, REDEMPTION_RATE, facts, played, promises
 from services.cli.demo.scene import Answer, Scored
 from services.cli.token import Role
 
