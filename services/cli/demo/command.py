@@ -10,7 +10,7 @@ import typer
 from pydantic import SecretStr
 
 from schemas.moments import micros
-from services.cli.demo.data import PROGRAM_IDS, Customer, History, Partner, arrived, history
+from services.cli.demo.data import Customer, History, Partner, arrived, history
 from services.cli.demo.discounts_play import Discounts
 from services.cli.demo.integrators_play import Integrators
 from services.cli.demo.lines import CONFLICTS, customer_lines, partner_lines
@@ -21,6 +21,7 @@ from services.cli.demo.report import Compared, decimal, show, show_answers, show
 from services.cli.demo.scene import Scene
 from services.cli.demo.settled import Watch
 from services.cli.demo.steps import Step, Steps
+from services.cli.demo.takings import too_little, topping_up, withdrawing
 from services.cli.down import stop
 from services.cli.publish import publish
 from services.cli.state import RunState, is_running, private_dir
@@ -29,7 +30,6 @@ from services.runtime.settings import Settings
 
 LEAST_CUSTOMERS, MOST_CUSTOMERS = 100, 50_000
 MOST_VISITORS, CUSTOMERS_PER_VISITOR = 200, 10
-WITHDRAWING, TOPPING_UP = 3, 2
 LOOK_SECONDS, SETTLED_SECONDS = 0.4, 900.0
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 
@@ -199,12 +199,12 @@ class _Play:
         """Withdrawals and top-ups by the partners with most; returns how many answers differ from the promise."""
         with self._steps.step("withdrawals and top-ups") as step:
             told, differing = [], 0
-            for partner in _withdrawing(partners, promised):
+            for partner in withdrawing(partners, promised):
                 minor = promised[partner.partner_id].available * 3 // 5
                 await platform.withdraw(partner, minor)
                 promised[partner.partner_id].withdraw(minor)
                 told.append(f"{partner.partner_id} withdrew {decimal(minor)}")
-            for partner in _topping_up(partners, promised):
+            for partner in topping_up(partners, promised):
                 minor = promised[partner.partner_id].available // 2
                 topup_id, credited = await platform.top_up(partner, minor)
                 worth = promised[partner.partner_id].top_up(minor)
@@ -213,7 +213,7 @@ class _Play:
                     f"{partner.partner_id} topped up with {decimal(minor)}, worth {decimal(worth)} as promised"
                     + ("" if credited == worth else f"; refstream DIFFERS: {decimal(credited)} ({topup_id})")
                 )
-            poor = _too_little(partners, promised)
+            poor = too_little(partners, promised)
             if poor:
                 code = await platform.refused_withdrawal(poor, KEYCRM_LEAST_WITHDRAWAL - 1)
                 differing += code != "below_minimum"
@@ -267,35 +267,3 @@ def _where_to_look(past: History, shown: Sequence[Partner]) -> Iterable[tuple[st
     yield f"refstream explain {shown[0].partner_id}", "a partner's balance"
     yield "refstream dead-letters list", f"{CONFLICTS} payments that came again with another amount"
     yield "refstream status", "what runs, and how far behind it is"
-
-
-# --- who takes money out --------------------------------------------------------------------------------------------
-
-
-def _withdrawing(partners: Sequence[Partner], promised: dict[str, Promise]) -> list[Partner]:
-    """Of each program those with most."""
-    return [partner for program_id in PROGRAM_IDS for partner in _richest(program_id, partners, promised)[:WITHDRAWING]]
-
-
-def _topping_up(partners: Sequence[Partner], promised: dict[str, Promise]) -> list[Partner]:
-    """One that has withdrawn already, and one that has not. Only keycrm offers it."""
-    by_id = {partner.partner_id for partner in _withdrawing(partners, promised)}
-    richest = _richest("keycrm", partners, promised)
-    drew = [partner for partner in richest if partner.partner_id in by_id][:1]
-    return drew + [partner for partner in richest if partner.partner_id not in by_id][: TOPPING_UP - 1]
-
-
-def _too_little(partners: Sequence[Partner], promised: dict[str, Promise]) -> Partner | None:
-    """Somebody who has the least withdrawal, so that only the rule stands in the way of less."""
-    richest = _richest("keycrm", partners, promised)
-    return richest[-1] if richest else None
-
-
-def _richest(program_id: str, partners: Sequence[Partner], promised: dict[str, Promise]) -> list[Partner]:
-    able = [
-        partner
-        for partner in partners
-        if partner.program_id == program_id
-        and promised[partner.partner_id].available * 3 // 5 >= KEYCRM_LEAST_WITHDRAWAL
-    ]
-    return sorted(able, key=lambda partner: -promised[partner.partner_id].available)
