@@ -14,6 +14,7 @@ import typer
 
 from schemas.ids import partition_of
 from schemas.moments import format_instant, micros
+from services.cli import explain_rewards as rewards
 from services.cli import explain_words as words
 from services.cli.state import read_state, running_settings
 from services.cli.token import Role, signed
@@ -25,10 +26,11 @@ PERSONAL = frozenset({"name", "email", "phone", "click_token", "evidence"})
 
 MOST_PAGES, PAGE = 10, 100
 MOST_RECORDS = 50
-LOOKED_UP_ON_THE_LOG = ("commissions", "payouts", "payments")
+LOOKED_UP_ON_THE_LOG = ("commissions", "payouts", "payments", "rewards")
 _NAMES = (
     *("commission_id", "reversal_id", "adjustment_id", "refund_id", "dispute_id"),
     *("withdrawal_id", "topup_id", "deposit_id"),
+    *rewards.NAMES,
 )
 
 
@@ -69,9 +71,11 @@ def explain(
 ) -> None:
     """Tell why something is what it is: program and version, rule, inputs, arithmetic; reasons also for a no.
 
-    ID may name a payment, a customer (its signup), a commission, a refund or dispute, a withdrawal, a top-up, a
-    deposit, or a partner (its balance). Where Kafka can be reached, the records behind the answer are shown too, and
-    ids that no list of the API begins with (commissions, withdrawals, …) are looked up on the log.
+    ID may name a payment (also a purchase that earned credits, or one made for a client), a customer (its signup), a
+    commission, a refund or dispute, a withdrawal, a top-up, a deposit, a claim on credits, an invoice that took a
+    discount, or a partner (its balance, credits, bonuses and discounts). Where Kafka can be reached, the records behind
+    the answer are shown too, and ids that no list of the API begins with (commissions, withdrawals, claims, …) are
+    looked up on the log.
     Exits with 1 for an id that names nothing.
     """
     settings = running_settings()
@@ -160,6 +164,8 @@ class Api:
         customer_id = decision["customer_id"]
         signup = await self._get(f"/attribution/customers/{_safe(customer_id)}/decision")
         look_in = {"payments": customer_id, "commissions": decision.get("partner_id") or customer_id}
+        if decision["outcome"] == "credited":
+            look_in["rewards"] = decision["partner_id"]
         if paid_by := decision["inputs"].get("paid_by"):
             look_in["payouts"] = paid_by["partner_id"]
         says = words.payment(decision, signup, self._now)
@@ -183,9 +189,12 @@ class Api:
             tiers[program_id] = await self._get(f"/commission{own}/tier?program_id={_safe(program_id)}")
         known = {program_id: tier for program_id, tier in tiers.items() if tier}
         pending = await self._on_hold(own) if any(each["pending"]["minor"] for each in balances) else {}
+        wallet = await self._get(f"/rewards{own}/wallet") or {"credits": [], "bonuses": []}
+        moves = [move async for move in self._pages(f"/rewards{own}/history")]
         facts = {"partner": page, "balances": balances, "tiers": known, "on_hold": pending}
-        says = words.partner(page, balances, known, pending)
-        return Found("partner", facts, says, {"partners": partner_id, "payouts": partner_id}, partner_id)
+        facts |= {"wallet": wallet, "history": moves}
+        says = words.partner(page, balances, known, pending) + rewards.partner(wallet, moves)
+        return Found("partner", facts, says, dict.fromkeys(("partners", "payouts", "rewards"), partner_id), partner_id)
 
     async def _on_hold(self, own: str) -> dict[str, dict[str, Any]]:
         """By program, the commissions that are not available yet; `complete`: all of the partner's were looked at."""
@@ -218,7 +227,9 @@ class Api:
                 if item["settled_at"]:
                     steps.append({"type": f"withdrawal.{item['status']}", "time": item["settled_at"]})
                 return [await self.withdrawal({**item, "id": name, "partner_id": partner_id, "events": steps})]
-        return []
+        history = [move async for move in self._pages(f"/rewards{own}/history")]
+        moves = [move for move in reversed(history) if name in [move.get(field) for field in rewards.NAMES]]
+        return [_moved(name, partner_id, moves)] if moves else []
 
     async def withdrawal(self, told: dict[str, Any]) -> Found:
         program = await self._get(f"/attribution/programs/{_safe(told['program_id'])}")
@@ -286,12 +297,21 @@ async def _from_log(settings: Settings, api: Api, name: str) -> list[Found]:
         payment = await api.payment(data["payment_id"])
         return [payment] if payment else []
     told.sort(key=lambda event: event["time"])
+    if name in [data.get(field) for field in rewards.NAMES]:
+        moves = [{"type": event["type"], "occurred_at": event["time"], **event["data"]} for event in told]
+        return [_moved(name, data["partner_id"], moves)]
     facts = _life(name, told)
     if data.get("withdrawal_id") == name:
         return [await api.withdrawal(facts)]
     if data.get("topup_id") == name:
         return [await api.topup(facts)]
     return [Found("deposit", facts, words.deposit(facts), {"payouts": facts["partner_id"]}, name)]
+
+
+def _moved(name: str, partner_id: str, moves: list[dict[str, Any]]) -> Found:
+    """A claim, or an invoice that took a discount."""
+    kind = "claim" if moves[0].get("claim_id") == name else "invoice"
+    return Found(kind, {"moves": moves}, rewards.moved(name, partner_id, moves), {"rewards": partner_id}, name)
 
 
 async def _undecided(settings: Settings, customer_id: str) -> list[Found]:

@@ -44,7 +44,8 @@ def money(amount: Told) -> str:
     return f"{decimal_amount(amount['minor'], amount['currency'])} {amount['currency']}"
 
 
-def _line(name: str, text: object) -> str:
+def line(name: str, text: object) -> str:
+    """A named line under a headline."""
     return f"  {name:<12} {text}"
 
 
@@ -64,7 +65,10 @@ def _payment_head(decision: Told) -> Iterator[str]:
             left = f"; {more[-1].rpartition(' = ')[2]}" if more else ""
             yield f"{of} earns {first.rpartition(' = ')[2]} for partner {decision['partner_id']}{left}."
         case "credited":
-            yield f"{of} earns credits for partner {decision['partner_id']}."
+            first, *more = decision["arithmetic"]
+            left = f"; {more[-1].rpartition(' = ')[2]}" if more else ""
+            earned = first.rpartition(" = ")[2].removesuffix(", rounded down")
+            yield f"{of} earns {earned} for partner {decision['partner_id']}{left}."
         case "declined":
             yield f"{of} earns nothing: {PAYMENT_REASONS.get(decision['reason'], decision['reason'])}."
         case _:
@@ -74,28 +78,33 @@ def _payment_head(decision: Told) -> Iterator[str]:
 def _payment_body(decision: Told, signup: Told | None, now: str) -> Iterator[str]:
     inputs = decision["inputs"]
     if "program_id" in decision:
-        yield _line("program", f"{decision['program_id']}, version {decision.get('program_version', '?')}")
-    yield _line("rule", decision["rule"])
+        yield line("program", f"{decision['program_id']}, version {decision.get('program_version', '?')}")
+    yield line("rule", decision["rule"])
     for reason in (decision.get("reasons") or [])[1:]:
-        yield _line("also", f"{reason}: {PAYMENT_REASONS.get(reason, reason)}")
-    about = [f"{name.removesuffix('_id')} {inputs[name]}" for name in _PAID_FOR if name in inputs]
-    yield _line("paid", ", ".join([money(inputs["amount"]), inputs["paid_at"], *about]))
+        yield line("also", f"{reason}: {PAYMENT_REASONS.get(reason, reason)}")
+    about = [f"{name.removesuffix('_id').replace('_', ' ')} {inputs[name]}" for name in _PAID_FOR if name in inputs]
+    if {"quantity_gb", "provider"} <= inputs.keys():
+        about.append(f"{inputs['quantity_gb']} GB of {inputs['provider']}")
+    about += (
+        [f"{inputs['quantity_gb']} GB of {inputs['provider']}"] if {"quantity_gb", "provider"} <= inputs.keys() else []
+    )
+    yield line("paid", ", ".join([money(inputs["amount"]), inputs["paid_at"], *about]))
     yield from _paid_by(inputs)
     if signup is not None:
-        yield _line("signup", f"{_bound(signup)}; more: refstream explain {decision['customer_id']}")
+        yield line("signup", f"{_bound(signup)}; more: refstream explain {decision['customer_id']}")
     elif decision["outcome"] == "waiting":
-        yield _line("signup", "has not come, or is not decided; the payment waits for it")
-    for since, until in _spans(inputs):
-        yield _line("earns", f"payments from {since} until {until or 'further notice'}")
+        yield line("signup", "has not come, or is not decided; the payment waits for it")
+    for since, until in () if "paid_by" in inputs else _spans(inputs):
+        yield line("earns", f"payments from {since} until {until or 'further notice'}")
     yield from _sale(inputs, decision["payment_id"])
     yield from _tier(inputs)
     for number, step in enumerate(decision["arithmetic"]):
-        yield _line("" if number else "arithmetic", step)
+        yield line("" if number else "arithmetic", step)
     yield from _holds(inputs, now)
     if "changed_by" in inputs:
-        yield _line("changed by", f"event {inputs['changed_by']}, the last that is about it")
-    if "commission_id" in decision:
-        yield _line("commission", decision["commission_id"])
+        yield line("changed by", f"event {inputs['changed_by']}, the last that is about it")
+    if "commission_id" in decision and decision["outcome"] != "credited":
+        yield line("commission", decision["commission_id"])
 
 
 def _paid_by(inputs: Told) -> Iterator[str]:
@@ -103,13 +112,14 @@ def _paid_by(inputs: Told) -> Iterator[str]:
     by = inputs.get("paid_by")
     if by is None:
         return
-    how = f"list price {money(by['list_price'])} with discount rate {by['discount_rate']}"
+    charged = f"{money(by['charged'])} charged to the partner account"
+    how = f"list price {money(by['list_price'])}, discount rate {by['discount_rate']}: {charged}"
     if by["from_bonus"]["minor"]:
-        how = "from the welcome bonus"
-    yield _line("paid by", f"partner {by['partner_id']}, {by['integration']}: {how}")
+        how = f"{money(by['from_bonus'])} from the welcome bonus, which pays the list price; {charged}"
+    yield line("paid by", f"partner {by['partner_id']}, {by['integration']}: {how}")
 
 
-_PAID_FOR = ("product_id", "subscription_id", "account_id")
+_PAID_FOR = ("product_family", "product_id", "subscription_id", "account_id")
 
 
 def _spans(inputs: Told) -> list[list[str | None]]:
@@ -127,19 +137,19 @@ def _sale(inputs: Told, payment_id: str) -> Iterator[str]:
     """What of the customer's history matters."""
     if inputs.get("first_payment_id") not in (None, payment_id):
         product = f" for product {inputs['first_product_id']}" if "first_product_id" in inputs else ""
-        yield _line("first paid", f"{inputs['first_payment_id']}{product}")
+        yield line("first paid", f"{inputs['first_payment_id']}{product}")
     if "subscription_ended_at" in inputs:
-        yield _line("ended", f"the sale's subscription ended {inputs['subscription_ended_at']}")
+        yield line("ended", f"the sale's subscription ended {inputs['subscription_ended_at']}")
     if "downgraded_at" in inputs:
-        yield _line("downgraded", f"the sale's subscription, {inputs['downgraded_at']}")
+        yield line("downgraded", f"the sale's subscription, {inputs['downgraded_at']}")
 
 
 def _tier(inputs: Told) -> Iterator[str]:
     clients, least = inputs.get("paying_clients"), inputs.get("paying_clients_at_least")
     if clients is not None:
-        yield _line("tier", f"{_clients(clients)} at this payment: rate {inputs['rate']}")
+        yield line("tier", f"{_clients(clients)} at this payment: rate {inputs['rate']}")
     elif least is not None:
-        yield _line("tier", f"{least} or more paying clients at this payment: rate {inputs['rate']}")
+        yield line("tier", f"{least} or more paying clients at this payment: rate {inputs['rate']}")
 
 
 def _clients(count: int) -> str:
@@ -149,17 +159,17 @@ def _clients(count: int) -> str:
 def _holds(inputs: Told, now: str) -> Iterator[str]:
     available_at = inputs.get("available_at")
     if available_at is not None and not any(dispute["closed_at"] is None for dispute in inputs.get("disputes", ())):
-        yield _line("available", f"{'from' if available_at > now else 'since'} {available_at}")
+        yield line("available", f"{'from' if available_at > now else 'since'} {available_at}")
     for refund in inputs.get("refunds", ()):
         of = money({"minor": refund["minor"], "currency": inputs["amount"]["currency"]})
-        yield _line("refund", f"{of} at {refund['at']} ({refund['refund_id']})")
+        yield line("refund", f"{of} at {refund['at']} ({refund['refund_id']})")
     for dispute in inputs.get("disputes", ()):
         of = money({"minor": dispute["minor"], "currency": inputs["amount"]["currency"]})
         if dispute["closed_at"] is None:
             end = "open: what is left is held"
         else:
             end = f"{'won' if dispute['won'] else 'lost'} {dispute['closed_at']}"
-        yield _line("dispute", f"{of} since {dispute['opened_at']}, {end} ({dispute['dispute_id']})")
+        yield line("dispute", f"{of} since {dispute['opened_at']}, {end} ({dispute['dispute_id']})")
 
 
 # --- a signup -------------------------------------------------------------------------------------------------------
@@ -184,26 +194,26 @@ def _signup(decision: Told) -> Iterator[str]:
     else:
         yield f"{of} is bound to nobody. {SIGNUP_REASONS.get(decision['reason'], decision['reason'])}"
     if "program_id" in decision:
-        yield _line("program", f"{decision['program_id']}, version {decision.get('program_version', '?')}")
+        yield line("program", f"{decision['program_id']}, version {decision.get('program_version', '?')}")
     if decision["rule"] != "evidence":  # there was none to apply a rule to
-        yield _line("rule", decision["rule"].replace("_", " "))
+        yield line("rule", decision["rule"].replace("_", " "))
     for reason in (decision.get("reasons") or [])[1:]:
-        yield _line("also", f"{reason}: {SIGNUP_REASONS.get(reason, reason)}")
+        yield line("also", f"{reason}: {SIGNUP_REASONS.get(reason, reason)}")
     if "signed_up_at" in inputs:
         before = ", had an account before" if inputs.get("existing_customer") else ""
-        yield _line("signed up", f"{inputs['signed_up_at']}{before}")
+        yield line("signed up", f"{inputs['signed_up_at']}{before}")
     if inputs.get("click_token", "absent") != "absent":
-        yield _line("cookie", inputs["click_token"])
+        yield line("cookie", inputs["click_token"])
     for click in inputs.get("clicks", ()):
-        yield _line("click", f"{click['clicked_at']} on {click['code']}: {TAKEN_AS.get(click['taken_as'], '')}")
+        yield line("click", f"{click['clicked_at']} on {click['code']}: {TAKEN_AS.get(click['taken_as'], '')}")
     if "promo_code" in inputs:
         promo = inputs["promo_code"]
-        yield _line("promo code", f"{promo['code']}: {TAKEN_AS.get(promo['taken_as'], '')}")
+        yield line("promo code", f"{promo['code']}: {TAKEN_AS.get(promo['taken_as'], '')}")
     for each in inputs.get("considered", ()):
         verdict = ", ".join(each["reasons"]) or "accepted"
-        yield _line("considered", f"partner {each['partner_id']} in {each['program_id']}: {verdict}")
+        yield line("considered", f"partner {each['partner_id']} in {each['program_id']}: {verdict}")
     for step in decision["arithmetic"]:
-        yield _line("arithmetic", step)
+        yield line("arithmetic", step)
 
 
 # --- a partner's balance --------------------------------------------------------------------------------------------
@@ -225,15 +235,15 @@ def partner(page: Told, balances: Sequence[Told], tiers: Mapping[str, Told], pen
     lines = [f"Partner {page['partner_id']}"]
     for each in page["programs"]:
         program_id = each["program_id"]
-        lines.append(_line("program", f"{program_id}, since {each['activated_at']}"))
-        if tier := tiers.get(program_id):
+        lines.append(line("program", f"{program_id}, since {each['activated_at']}"))
+        if (tier := tiers.get(program_id)) and (tier["next"] or tier["rate"] != "0"):
             following = tier["next"]
             then = f"; {following['rate']} from {following['clients']}" if following else ""
-            lines.append(_line("tier", f"{_clients(tier['paying_clients'])}: rate {tier['rate']}{then}"))
+            lines.append(line("tier", f"{_clients(tier['paying_clients'])}: rate {tier['rate']}{then}"))
     if not balances:
-        lines.append(_line("balance", "none: nothing has happened that moves money"))
+        lines.append(line("balance", "none: nothing has happened that moves money"))
     for balance in balances:
-        lines.append(_line("balance", f"{balance['program_id']}: {money(balance['available'])} available"))
+        lines.append(line("balance", f"{balance['program_id']}: {money(balance['available'])} available"))
         lines += _sum(balance)
         lines += _pending(balance["pending"], pending.get(balance["program_id"]))
     return lines
@@ -254,10 +264,10 @@ def _pending(pending: Told, waiting: Told | None) -> Iterator[str]:
     minor = waiting["by_currency"].get(pending["currency"], 0)
     if minor:
         of = money({"minor": minor, "currency": pending["currency"]})
-        yield _line("on hold", f"{of} of {waiting['count']} payments, the next from {waiting['next_at']}")
+        yield line("on hold", f"{of} of {waiting['count']} payments, the next from {waiting['next_at']}")
     if waiting["complete"] and pending["minor"] > minor:
         of = money({"minor": pending["minor"] - minor, "currency": pending["currency"]})
-        yield _line("disputed", f"{of} held by open disputes")
+        yield line("disputed", f"{of} held by open disputes")
 
 
 # --- money that left ------------------------------------------------------------------------------------------------
@@ -266,14 +276,14 @@ def _pending(pending: Told, waiting: Told | None) -> Iterator[str]:
 def withdrawal(told: Told) -> list[str]:
     """What became of a withdrawal, from its events in order."""
     lines = [f"Withdrawal {told['id']} of partner {told['partner_id']}: {money(told['amount'])}, {told['status']}."]
-    lines.append(_line("program", told["program_id"]))
-    lines += [_line(event["type"].partition(".")[2], event["time"]) for event in told["events"]]
+    lines.append(line("program", told["program_id"]))
+    lines += [line(event["type"].partition(".")[2], event["time"]) for event in told["events"]]
     if told.get("reason"):
-        lines.append(_line("reason", told["reason"]))
+        lines.append(line("reason", told["reason"]))
     if minimums := told.get("minimums"):
-        lines.append(_line("rule", f"withdrawals from {', '.join(map(money, minimums))}; the oldest accruals first"))
+        lines.append(line("rule", f"withdrawals from {', '.join(map(money, minimums))}; the oldest accruals first"))
     else:
-        lines.append(_line("rule", "any positive amount that is available; the oldest accruals first"))
+        lines.append(line("rule", "any positive amount that is available; the oldest accruals first"))
     return lines
 
 
@@ -283,20 +293,20 @@ def topup(told: Told) -> list[str]:
     more = {"minor": credited["minor"] - amount["minor"], "currency": amount["currency"]}
     lines = [
         f"Top-up {told['id']} of partner {told['partner_id']}: {money(amount)} used, worth {money(credited)}.",
-        _line("program", told["program_id"]),
-        _line("account", told["account_id"]),
-        _line("applied", told["time"]),
+        line("program", told["program_id"]),
+        line("account", told["account_id"]),
+        line("applied", told["time"]),
     ]
     if points := told.get("points"):
-        lines.append(_line("rule", f"worth {points} more of the payments that the bonus was earned on"))
-    lines.append(_line("arithmetic", f"{money(amount)} + {money(more)} = {money(credited)}, the oldest accruals first"))
+        lines.append(line("rule", f"worth {points} more of the payments that the bonus was earned on"))
+    lines.append(line("arithmetic", f"{money(amount)} + {money(more)} = {money(credited)}, the oldest accruals first"))
     return lines
 
 
 def deposit(told: Told) -> list[str]:
     lines = [f"Deposit {told['id']} of partner {told['partner_id']}: {money(told['amount'])}, {told['status']}."]
-    lines.append(_line("program", told["program_id"]))
-    return lines + [_line(event["type"].partition(".")[2], event["time"]) for event in told["events"]]
+    lines.append(line("program", told["program_id"]))
+    return lines + [line(event["type"].partition(".")[2], event["time"]) for event in told["events"]]
 
 
 # --- a customer that is not decided, and records --------------------------------------------------------------------
@@ -306,7 +316,7 @@ def undecided(customer_id: str, count: int) -> list[str]:
     """A customer whose signup has not come; `count` other records have."""
     return [
         f"Customer {customer_id} has not signed up, as far as the log tells.",
-        _line("waiting", f"{count} other records are about this customer; payments wait for the signup"),
+        line("waiting", f"{count} other records are about this customer; payments wait for the signup"),
     ]
 
 
@@ -314,7 +324,7 @@ def records(found: Iterable[Told]) -> Iterator[str]:
     """Records of the log: where each stands, and what it says."""
     for each in found:
         yield f"  {each['topic']:<12} {each['position']:<10} {each['time']:<28} {each['type']}"
-        yield _line("", ", ".join(f"{name} {_shown(value)}" for name, value in each["data"].items()))
+        yield line("", ", ".join(f"{name} {_shown(value)}" for name, value in each["data"].items()))
 
 
 def _shown(value: Any) -> str:

@@ -48,6 +48,8 @@ def test_every_figure_is_as_promised(played: str) -> None:
     assert "Every figure is as promised, to the cent." in played
     assert "differs" not in played.lower()
     assert "events/s" in played
+    programs = ("keycrm", "jupsoft", "proxy-credits", "message-help", "active-referrals")
+    assert [name for name in programs if re.search(rf"^{name}\b.*, partners", played, re.MULTILINE)] == list(programs)
     assert "\x1b" not in played  # no terminal: plain lines
 
 
@@ -58,12 +60,16 @@ def test_it_runs_again_on_the_same_stack_with_ids_of_its_own(played: str, refstr
 
 
 def test_what_it_tells_to_explain_can_be_explained(played: str, refstream: Refstream) -> None:
-    for name in re.findall(r"refstream explain (\S+)", played):
-        result = refstream("explain", name)
+    names = re.findall(r"refstream explain (\S+)", played)
+    assert len(names) == 9
+    result = refstream("explain", names[0])
+    assert result.returncode == 0, result.stderr
+    assert "Records\n" in result.stdout
+    for name in names:
+        result = refstream("explain", name, "--json")
         assert result.returncode == 0, result.stderr
-        assert "Records\n" in result.stdout
-        assert "@" not in result.stdout.replace("(hidden)", "")
-        told = json.loads(refstream("explain", name, "--json").stdout)
+        assert "@" not in result.stdout
+        told = json.loads(result.stdout)
         assert told["id"] == name
         assert told["found"][0]["records"]
 

@@ -26,7 +26,7 @@ from services.cli.demo.data import (
 )
 from services.cli.demo.lines import CONFLICTS, customer_lines, partner_lines
 from services.cli.demo.promise import Promise, Share, promises
-from services.cli.demo.report import Compared, show, usd
+from services.cli.demo.report import Compared, decimal, show
 from services.payouts import ledger
 from services.runtime.simulate import MemoryReader, World
 from tests.demo_world import NOW, codes_of, everybody, folded, made_up
@@ -54,7 +54,9 @@ def test_there_are_as_many_customers_as_were_asked_for() -> None:
 
 def test_every_line_is_an_event_of_the_platform_that_has_happened_already() -> None:
     past = made_up()
-    lines = partner_lines(past.run, past.partners) + customer_lines(past.run, 1, everybody(past), codes_of(past))
+    lines = partner_lines(past.run, past.partners) + customer_lines(
+        past.run, 1, everybody(past), codes_of(past.partners)
+    )
     events = [parse_event(line) for line in lines]
     assert max(event.time for event in events) <= NOW
     assert len({event.id for event in events}) == len(events)
@@ -73,7 +75,7 @@ def test_every_line_is_an_event_of_the_platform_that_has_happened_already() -> N
 
 def test_some_lines_come_twice_and_some_late() -> None:
     past = made_up()
-    events = [parse_event(line) for line in customer_lines(past.run, 1, everybody(past), codes_of(past))]
+    events = [parse_event(line) for line in customer_lines(past.run, 1, everybody(past), codes_of(past.partners))]
     contents = Counter((event.type, event.time, event.data.model_dump_json()) for event in events)
     assert sum(count - 1 for count in contents.values()) > 5
     times = [event.time for event in events]
@@ -235,4 +237,4 @@ def test_a_figure_that_differs_is_counted_and_named() -> None:
 
 
 def test_cents_are_written_as_dollars() -> None:
-    assert [usd(minor) for minor in (0, 5, -1, 1_234_567)] == ["0.00", "0.05", "-0.01", "12,345.67"]
+    assert [decimal(minor) for minor in (0, 5, -1, 1_234_567)] == ["0.00", "0.05", "-0.01", "12,345.67"]

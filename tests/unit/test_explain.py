@@ -20,6 +20,7 @@ from services.cli.explain import Api, ExplainRefused, Found
 from services.cli.main import app as refstream
 from services.commission.api import create_app as commission_app
 from services.payouts.api import create_app as payouts_app
+from services.rewards.api import create_app as rewards_app
 from services.runtime.simulate import MemoryReader, World
 from tests.demo_world import NOW, everybody, folded, made_up
 from tests.http_fakes import bearer, resources_over, settings
@@ -54,6 +55,7 @@ async def _asking(role: str = "admin") -> AsyncIterator[Api]:
     apps = {
         "attribution": attribution_app(settings(), resources, no_click),
         "commission": commission_app(settings(), resources),
+        "rewards": rewards_app(settings(), resources),
         "payouts": payouts_app(settings(), resources),
     }
     for app in apps.values():
@@ -182,7 +184,8 @@ def test_a_withdrawal_and_a_top_up_tell_their_rule() -> None:
 
 
 @pytest.mark.parametrize(
-    ("from_bonus", "how"), [(0, "list price 10.00 EUR with discount rate 0.35"), (1000, "from the welcome bonus")]
+    ("from_bonus", "how"),
+    [(0, "list price 10.00 EUR, discount rate 0.35: 6.50 EUR charged"), (1000, "10.00 EUR from the welcome bonus")],
 )
 def test_a_client_payment_says_which_partner_paid_and_how(from_bonus: int, how: str) -> None:
     def eur(minor: int) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`refstream demo`: a year of two referral programs, played through the real system and checked to the cent."""
+"""`refstream demo`: a year of five referral programs, played through the real system and checked to the cent."""
 
 import asyncio
 import time
@@ -10,13 +10,18 @@ import typer
 from pydantic import SecretStr
 
 from schemas.moments import micros
-from services.cli.demo.data import PROGRAM_IDS, Customer, History, Partner, arrived, history
+from services.cli.demo.data import Customer, History, Partner, arrived, history
+from services.cli.demo.discounts_play import Discounts
+from services.cli.demo.integrators_play import Integrators
 from services.cli.demo.lines import CONFLICTS, customer_lines, partner_lines
 from services.cli.demo.platform import DemoFailed, Platform, several
 from services.cli.demo.promise import KEYCRM_LEAST_WITHDRAWAL, Promise, promises
-from services.cli.demo.report import Compared, show, usd
+from services.cli.demo.purchases_play import Credits
+from services.cli.demo.report import Compared, decimal, show, show_answers, show_scene
+from services.cli.demo.scene import Scene
 from services.cli.demo.settled import Watch
 from services.cli.demo.steps import Step, Steps
+from services.cli.demo.takings import too_little, topping_up, withdrawing
 from services.cli.down import stop
 from services.cli.publish import publish
 from services.cli.state import RunState, is_running, private_dir
@@ -25,7 +30,6 @@ from services.runtime.settings import Settings
 
 LEAST_CUSTOMERS, MOST_CUSTOMERS = 100, 50_000
 MOST_VISITORS, CUSTOMERS_PER_VISITOR = 200, 10
-WITHDRAWING, TOPPING_UP = 3, 2
 LOOK_SECONDS, SETTLED_SECONDS = 0.4, 900.0
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 
@@ -42,14 +46,15 @@ def demo(
         Path | None, typer.Option(help="File to write the events to; otherwise one under REFSTREAM_DATA_DIR.")
     ] = None,
 ) -> None:
-    """Play a year of two referral programs through the real system, and check every figure.
+    """Play a year of five referral programs through the real system, and check every figure.
 
     Starts what is missing (as `up --detach`) and makes up a platform with some 60 partners in the programs keycrm and
-    jupsoft. Activates the partners and creates their links over HTTP, clicks links as browsers do, publishes the
-    platform's events (signups, accounts, subscriptions, payments, refunds, disputes; some twice, some late), waits
-    until all services have caught up, and has partners withdraw money and top up their accounts.
+    jupsoft, and a handful in each of proxy-credits, message-help and active-referrals. Activates the partners and
+    creates their links over HTTP, clicks links as browsers do, publishes the platform's events (signups, accounts,
+    subscriptions, payments, refunds, disputes; some twice, some late), waits until all services have caught up, and has
+    partners withdraw money, top up their accounts, claim data for credits and pay for clients; a month is verified.
 
-    Then every partner's balance is held against what the programs promise, worked out from the same facts by a
+    Then every partner's figures are held against what the programs promise, worked out from the same facts by a
     calculation of its own. Exits with 1 when any figure differs. It can run again on the same stack: each run has ids
     of its own.
     """
@@ -101,28 +106,49 @@ class _Play:
         visitors = min(MOST_VISITORS, customers // CUSTOMERS_PER_VISITOR)
         now = micros(self._settings.now())
         past = history(seed=seed, customers=customers, visitors=visitors, now=now, run=run)
+        scenes: tuple[Scene, ...] = (
+            Credits(run, now),
+            Integrators(run, now, seed, self._settings),
+            Discounts(run, now),
+        )
+        partners = past.partners + tuple(partner for scene in scenes for partner in scene.partners)
         async with Platform(self._url, self._settings) as platform, Watch(self._settings) as watch:
             with self._steps.step("partners sign up as customers of the platform") as step:
                 file = self._file.with_name(f"{self._file.stem}-partners{self._file.suffix}")
-                await self._publish(file, partner_lines(run, past.partners))
+                await self._publish(file, partner_lines(run, partners))
                 await self._settle(watch, step)
-            codes = await self._activate(platform, past)
+            codes = await self._activate(platform, scenes, partners)
             everybody = past.customers + await self._arrive(platform, past, codes)
-            await self._fold(watch, customer_lines(run, seed, everybody, codes))
+            more = [fact for scene in scenes for fact in scene.facts(codes)]
+            await self._fold(watch, customer_lines(run, seed, everybody, codes, more))
             promised = promises(past.partners, everybody, micros(self._settings.now()))
             differing = await self._pay(platform, watch, past.partners, promised)
+            for scene in scenes:
+                differing += await self._act(platform, scene)
+            with self._steps.step("all services have caught up again") as step:
+                await self._settle(watch, step)
             compared = await self._compare(platform, past.partners, promised)
+            with self._steps.step("credits, partner accounts and discounts read over HTTP"):
+                scored = [(scene.title, await scene.compare(platform)) for scene in scenes]
         differing += show(self._steps.console, compared)
-        self._close(past, differing)
+        differing += sum(show_scene(self._steps.console, *each) for each in scored)
+        self._close(past, scenes, differing)
         return differing
 
     # --- partners and visitors ------------------------------------------------------------------------------------
 
-    async def _activate(self, platform: Platform, past: History) -> dict[str, str]:
-        count = len(past.partners)
+    async def _activate(
+        self, platform: Platform, scenes: Sequence[Scene], partners: Sequence[Partner]
+    ) -> dict[str, str]:
+        """Partner id → the code of its link."""
+        count = len(partners)
         with self._steps.step(f"{count} partners activated, each with a link, over HTTP", count) as step:
-            codes = await several(platform.activate, past.partners, step.advance)
-        return {partner.partner_id: code for partner, code in zip(past.partners, codes, strict=True)}
+            for scene in scenes:
+                await scene.publish(platform)
+            codes = await several(platform.activate, partners, step.advance)
+            for scene in scenes:
+                await scene.open(platform)
+        return {partner.partner_id: code for partner, code in zip(partners, codes, strict=True)}
 
     async def _arrive(self, platform: Platform, past: History, codes: dict[str, str]) -> tuple[Customer, ...]:
         """Visitors click and sign up, with what the cookie then says."""
@@ -173,29 +199,35 @@ class _Play:
         """Withdrawals and top-ups by the partners with most; returns how many answers differ from the promise."""
         with self._steps.step("withdrawals and top-ups") as step:
             told, differing = [], 0
-            for partner in _withdrawing(partners, promised):
+            for partner in withdrawing(partners, promised):
                 minor = promised[partner.partner_id].available * 3 // 5
                 await platform.withdraw(partner, minor)
                 promised[partner.partner_id].withdraw(minor)
-                told.append(f"{partner.partner_id} withdrew {usd(minor)}")
-            for partner in _topping_up(partners, promised):
+                told.append(f"{partner.partner_id} withdrew {decimal(minor)}")
+            for partner in topping_up(partners, promised):
                 minor = promised[partner.partner_id].available // 2
                 topup_id, credited = await platform.top_up(partner, minor)
                 worth = promised[partner.partner_id].top_up(minor)
                 differing += credited != worth
                 told.append(
-                    f"{partner.partner_id} topped up with {usd(minor)}, worth {usd(worth)} as promised"
-                    + ("" if credited == worth else f"; refstream DIFFERS: {usd(credited)} ({topup_id})")
+                    f"{partner.partner_id} topped up with {decimal(minor)}, worth {decimal(worth)} as promised"
+                    + ("" if credited == worth else f"; refstream DIFFERS: {decimal(credited)} ({topup_id})")
                 )
-            poor = _too_little(partners, promised)
+            poor = too_little(partners, promised)
             if poor:
                 code = await platform.refused_withdrawal(poor, KEYCRM_LEAST_WITHDRAWAL - 1)
                 differing += code != "below_minimum"
-                told.append(f"{poor.partner_id} asked for {usd(KEYCRM_LEAST_WITHDRAWAL - 1)}: {code}")
+                told.append(f"{poor.partner_id} asked for {decimal(KEYCRM_LEAST_WITHDRAWAL - 1)}: {code}")
             await self._settle(watch, step)
         for line in told:
             self._steps.console.print(f"          {line}", highlight=False)
         return differing
+
+    async def _act(self, platform: Platform, scene: Scene) -> int:
+        """What the scene's partners do; returns how many answers differ from the promise."""
+        with self._steps.step(scene.title):
+            answers = await scene.play(platform)
+        return show_answers(self._steps.console, answers)
 
     async def _compare(
         self, platform: Platform, partners: Sequence[Partner], promised: dict[str, Promise]
@@ -207,15 +239,16 @@ class _Play:
         with self._steps.step(f"balances of {len(partners)} partners read over HTTP", len(partners)) as step:
             return await several(one, partners, step.advance)
 
-    def _close(self, past: History, differing: int) -> None:
+    def _close(self, past: History, scenes: Iterable[Scene], differing: int) -> None:
         console, shown = self._steps.console, {partner.shows: partner for partner in past.partners if partner.shows}
         if differing:
             console.print(f"{differing} figures DIFFER from what the programs promise.", style="red", highlight=False)
         else:
             console.print("Every figure is as promised, to the cent.", style="green", highlight=False)
         console.print(f"The demo took {self._steps.seconds:.1f} s. Look further:", highlight=False)
-        for command, why in _where_to_look(past, list(shown.values())):
-            console.print(f"  {command:<48} {why}", highlight=False, soft_wrap=True)
+        more = [(f"refstream explain {name}", why) for scene in scenes for name, why in scene.look()]
+        for command, why in (*_where_to_look(past, list(shown.values())), *more):
+            console.print(f"  {command:<52} {why}", highlight=False, soft_wrap=True)
         console.print(f"  {self._url}/attribution/openapi.json (also commission, rewards, payouts)", highlight=False)
 
 
@@ -234,35 +267,3 @@ def _where_to_look(past: History, shown: Sequence[Partner]) -> Iterable[tuple[st
     yield f"refstream explain {shown[0].partner_id}", "a partner's balance"
     yield "refstream dead-letters list", f"{CONFLICTS} payments that came again with another amount"
     yield "refstream status", "what runs, and how far behind it is"
-
-
-# --- who takes money out --------------------------------------------------------------------------------------------
-
-
-def _withdrawing(partners: Sequence[Partner], promised: dict[str, Promise]) -> list[Partner]:
-    """Of each program those with most."""
-    return [partner for program_id in PROGRAM_IDS for partner in _richest(program_id, partners, promised)[:WITHDRAWING]]
-
-
-def _topping_up(partners: Sequence[Partner], promised: dict[str, Promise]) -> list[Partner]:
-    """One that has withdrawn already, and one that has not. Only keycrm offers it."""
-    by_id = {partner.partner_id for partner in _withdrawing(partners, promised)}
-    richest = _richest("keycrm", partners, promised)
-    drew = [partner for partner in richest if partner.partner_id in by_id][:1]
-    return drew + [partner for partner in richest if partner.partner_id not in by_id][: TOPPING_UP - 1]
-
-
-def _too_little(partners: Sequence[Partner], promised: dict[str, Promise]) -> Partner | None:
-    """Somebody who has the least withdrawal, so that only the rule stands in the way of less."""
-    richest = _richest("keycrm", partners, promised)
-    return richest[-1] if richest else None
-
-
-def _richest(program_id: str, partners: Sequence[Partner], promised: dict[str, Promise]) -> list[Partner]:
-    able = [
-        partner
-        for partner in partners
-        if partner.program_id == program_id
-        and promised[partner.partner_id].available * 3 // 5 >= KEYCRM_LEAST_WITHDRAWAL
-    ]
-    return sorted(able, key=lambda partner: -promised[partner.partner_id].available)

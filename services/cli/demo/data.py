@@ -16,23 +16,27 @@ HOUR = 3_600 * SECOND
 SPAN_DAYS = 400
 """How far the history goes back: a little more than a year, so that windows of 12 months end within it."""
 
-ProgramId = Literal["keycrm", "jupsoft"]
-PROGRAM_IDS: tuple[ProgramId, ...] = ("keycrm", "jupsoft")
+PROGRAM_IDS = ("keycrm", "jupsoft")
 CUSTOMERS_PER_PARTNER, MOST_PARTNERS, LEAST_PARTNERS = 50, 60, 18
 HOLD_DAYS = 90  # jupsoft's; a hold that ends while the demo runs would be read before or after its end
 
 
 @dataclass(frozen=True, slots=True)
 class Partner:
-    """`shows`: the rule that its customers were made for; empty where they were drawn."""
+    """`shows`: the rule that its customers were made for; empty where they were drawn.
+
+    `more_accounts`: accounts besides the first. `is_brought`: its signup is one of the facts, as somebody's customer.
+    """
 
     partner_id: str
-    program_id: ProgramId
+    program_id: str
     account_id: str
     name: str
     email: str
     joined_at: int
     shows: str = ""
+    more_accounts: tuple[str, ...] = ()
+    is_brought: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +83,15 @@ class Payment:
     subscription: Subscription
     refunds: tuple[Refund, ...] = ()
     disputes: tuple[Dispute, ...] = ()
+    currency: str = "USD"
 
 
 @dataclass(frozen=True, slots=True)
 class Customer:
-    """`clicks`: what the platform remembered, or what stands in the cookie `click_token`."""
+    """`clicks`: what the platform remembered, or what stands in the cookie `click_token`.
+
+    `promo_code`: empty for none.
+    """
 
     customer_id: str
     name: str
@@ -91,6 +99,7 @@ class Customer:
     signed_up_at: int
     clicks: tuple[Click, ...] = ()
     click_token: str | None = None
+    promo_code: str = ""
     existing: bool = False
     accounts: tuple[tuple[str, int], ...] = ()
     subscriptions: tuple[Subscription, ...] = ()
@@ -103,7 +112,7 @@ class Visitor:
 
     number: int
     partner_ids: tuple[str, ...]
-    program_id: ProgramId
+    program_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +182,7 @@ class _Maker:
     def ago(self, days: float) -> int:
         return self.before(days, days)
 
-    def partner(self, number: int, program_id: ProgramId, shows: str = "") -> Partner:
+    def partner(self, number: int, program_id: str, shows: str = "") -> Partner:
         partner_id = f"{self.run}.partner{number:02}"
         joined_at = self.before(SPAN_DAYS + 5, SPAN_DAYS + 20)
         return Partner(
@@ -191,7 +200,7 @@ class _Maker:
             f"{self.run}.c{number:05}", f"Customer {number}", f"customer{number}@{self.run}.example", signed_up_at
         )
 
-    def product(self, program_id: ProgramId) -> tuple[str, int]:
+    def product(self, program_id: str) -> tuple[str, int]:
         """A product and its price for a month."""
         if program_id == "keycrm":
             return "crm", self.rng.choice((1900, 3950, 7999, 12905))
@@ -236,7 +245,7 @@ class _Maker:
             clicks.append(Click(partner.partner_id, customer.signed_up_at - round(days / 2 * DAY)))
         return tuple(replace(click, at=click.at // 1000 * 1000) for click in clicks)
 
-    def _buying(self, customer: Customer, program_id: ProgramId) -> Customer:
+    def _buying(self, customer: Customer, program_id: str) -> Customer:
         account = (f"{customer.customer_id}.a1", customer.signed_up_at + self._seconds(60, 20 * 3600))
         if account[1] >= self.now:
             return customer

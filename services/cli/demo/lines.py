@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from schemas.moments import format_instant
+from schemas.moments import SECOND, format_instant
 from services.cli.demo.data import Customer, Partner, Payment
 
 SOURCE = "/demo/platform"
@@ -23,19 +23,25 @@ Fact = tuple[int, str, dict[str, Any]]
 
 
 def partner_lines(run: str, partners: Iterable[Partner]) -> list[bytes]:
-    """Partners are customers of the platform with an account of their own."""
+    """Partners are customers of the platform with an account of their own; who is brought signs up among the others."""
     facts: list[Fact] = []
     for partner in partners:
+        if partner.is_brought:
+            continue
         own = {"customer_id": partner.partner_id}
         facts.append((partner.joined_at, "customer.signed_up", own | {"name": partner.name, "email": partner.email}))
-        facts.append((partner.joined_at, "account.created", own | {"account_id": partner.account_id}))
+        for index, account_id in enumerate((partner.account_id, *partner.more_accounts)):
+            facts.append((partner.joined_at + index * SECOND, "account.created", own | {"account_id": account_id}))
     return [_line(f"{run}.partner-event{number}", *fact) for number, fact in enumerate(facts, 1)]
 
 
-def customer_lines(run: str, seed: int, customers: Iterable[Customer], codes: Mapping[str, str]) -> list[bytes]:
-    """Everything that customers did. `codes`: partner id → the code of the partner's link."""
+def customer_lines(
+    run: str, seed: int, customers: Iterable[Customer], codes: Mapping[str, str], more: Iterable[Fact] = ()
+) -> list[bytes]:
+    """Everything that customers did. `codes`: partner id → the code of the partner's link; `more`: further facts."""
     rng = random.Random(seed)  # noqa: S311 (a seed to repeat)
-    facts = [fact for customer in customers for fact in _facts(customer, codes)]
+    facts = [fact for customer in customers for fact in customer_facts(customer, codes)]
+    facts += more
     facts.sort(key=lambda fact: fact[0])
     placed = [
         (index + (rng.randint(1, MOST_PLACES_LATE) if rng.random() < LATE else 0), fact)
@@ -71,7 +77,8 @@ def _line(event_id: str, at: int, kind: str, data: dict[str, Any]) -> bytes:
     )
 
 
-def _facts(customer: Customer, codes: Mapping[str, str]) -> Iterator[Fact]:
+def customer_facts(customer: Customer, codes: Mapping[str, str]) -> Iterator[Fact]:
+    """Everything that one customer did."""
     own = {"customer_id": customer.customer_id}
     yield customer.signed_up_at, "customer.signed_up", own | _signup(customer, codes)
     for account_id, created_at in customer.accounts:
@@ -95,6 +102,8 @@ def _signup(customer: Customer, codes: Mapping[str, str]) -> dict[str, Any]:
     told: dict[str, Any] = {"name": customer.name, "email": customer.email}
     if customer.existing:
         told["existing_customer"] = True
+    if customer.promo_code:
+        told["promo_code"] = customer.promo_code
     if customer.click_token is not None:
         told["click_token"] = customer.click_token
     elif customer.clicks:
@@ -112,18 +121,23 @@ def _payment_facts(own: dict[str, str], payment: Payment) -> Iterator[Fact]:
         "subscription_id": bought.subscription_id,
         "product_id": bought.product_id,
         "interval": bought.interval,
-        "amount": _usd(payment.minor),
+        "amount": money(payment.minor, payment.currency),
     }
     yield payment.at, "payment.succeeded", of | paid
     for refund in payment.refunds:
-        yield refund.at, "payment.refunded", of | {"refund_id": refund.refund_id, "amount": _usd(refund.minor)}
+        yield (
+            refund.at,
+            "payment.refunded",
+            of | {"refund_id": refund.refund_id, "amount": money(refund.minor, payment.currency)},
+        )
     for dispute in payment.disputes:
         about = of | {"dispute_id": dispute.dispute_id}
-        yield dispute.opened_at, "payment.disputed", about | {"amount": _usd(dispute.minor)}
+        yield dispute.opened_at, "payment.disputed", about | {"amount": money(dispute.minor, payment.currency)}
         if dispute.closed_at is not None:
             outcome = "won" if dispute.won else "lost"
             yield dispute.closed_at, "payment.dispute_closed", about | {"outcome": outcome}
 
 
-def _usd(minor: int) -> dict[str, Any]:
-    return {"minor": minor, "currency": "USD"}
+def money(minor: int, currency: str) -> dict[str, Any]:
+    """An amount as events and bodies have it."""
+    return {"minor": minor, "currency": currency}

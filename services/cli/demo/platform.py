@@ -98,11 +98,11 @@ class Platform:
 
     # --- money ----------------------------------------------------------------------------------------------------
 
-    async def balance(self, partner: Partner) -> dict[str, int]:
-        """A partner's balance in cents; empty where nothing happened."""
+    async def balance(self, partner: Partner, currency: str = CURRENCY) -> dict[str, int]:
+        """A partner's balance in minor units; empty where nothing happened."""
         answer = await self._get(f"/payouts/partners/{partner.partner_id}/balance", self._token_of(partner.partner_id))
         own = [each for each in answer["balances"] if each["program_id"] == partner.program_id]
-        if [each["currency"] for each in own] not in ([], [CURRENCY]):
+        if [each["currency"] for each in own] not in ([], [currency]):
             raise DemoFailed(f"{partner.partner_id} has a balance in a currency that nobody paid in")
         return {name: value["minor"] for each in own for name, value in each.items() if isinstance(value, dict)}
 
@@ -132,7 +132,31 @@ class Platform:
         answer = await self._post(path, self._token_of(partner.partner_id), body)
         return str(answer["topup_id"]), int(answer["credited"]["minor"])
 
+    # --- anything else ---------------------------------------------------------------------------------------------
+
+    async def read(self, path: str, who: Partner | Role) -> dict[str, Any]:
+        return await self._get(path, self._token(who))
+
+    async def tell(self, path: str, body: dict[str, Any], who: Partner | Role, method: str = "POST") -> dict[str, Any]:
+        """Something that is done: the answer."""
+        return _body(await self._send(path, self._token(who), body, method))
+
+    async def try_to(self, path: str, body: dict[str, Any], who: Partner | Role) -> dict[str, Any]:
+        """Something that may be refused: the answer, or a refusal with its `code`."""
+        answer = await self._send(path, self._token(who), body)
+        if answer.status_code == httpx.codes.CONFLICT:
+            refusal: dict[str, Any] = answer.json()
+            return refusal
+        return _body(answer)
+
     # --- HTTP -----------------------------------------------------------------------------------------------------
+
+    def _token(self, who: Partner | Role) -> str:
+        match who:
+            case Partner():
+                return self._token_of(who.partner_id)
+            case Role():
+                return signed(self._settings, who, who.value)
 
     def _token_of(self, partner_id: str) -> str:
         return signed(self._settings, Role.partner, partner_id)
@@ -143,10 +167,10 @@ class Platform:
     async def _post(self, path: str, token: str, body: dict[str, Any]) -> dict[str, Any]:
         return _body(await self._send(path, token, body))
 
-    async def _send(self, path: str, token: str, body: dict[str, Any]) -> httpx.Response:
-        """The decision on a POST: asked for again under its Location while it is not there."""
+    async def _send(self, path: str, token: str, body: dict[str, Any], method: str = "POST") -> httpx.Response:
+        """The decision on a POST or PUT: asked for again under its Location while it is not there."""
         headers = {"Authorization": f"Bearer {token}", "Idempotency-Key": uuid.uuid4().hex}
-        answer = await self._ask("POST", path, headers, body)
+        answer = await self._ask(method, path, headers, body)
         deadline = time.monotonic() + DECIDED_SECONDS
         location = answer.headers.get("Location", "")
         while answer.status_code == httpx.codes.ACCEPTED and time.monotonic() < deadline:

@@ -104,8 +104,9 @@ def promises(partners: Sequence[Partner], customers: Iterable[Customer], at: int
         if partner is not None:
             clients[partner.partner_id].append(customer)
     return {
-        partner.partner_id: (_keycrm if partner.program_id == "keycrm" else _jupsoft)(clients[partner.partner_id], at)
+        partner.partner_id: _keycrm(own) if partner.program_id == "keycrm" else _jupsoft(own, at)
         for partner in partners
+        for own in (clients[partner.partner_id],)
     }
 
 
@@ -143,14 +144,19 @@ def _is_self(partner: Partner, customer: Customer) -> bool:
 # --- keycrm: 10, 20, 30 % by the number of paying clients ------------------------------------------------------------
 
 
-def _keycrm(customers: Sequence[Customer], at: int) -> Promise:
+def _keycrm(customers: Sequence[Customer]) -> Promise:
     earning = [[payment for payment in customer.payments if _in_year(customer, payment)] for customer in customers]
+    return tiered(earning, KEYCRM_TIERS)
+
+
+def tiered(earning: Sequence[Sequence[Payment]], tiers: Sequence[tuple[int, Fraction]]) -> Promise:
+    """A share of each payment, by the number of paying clients. `earning`: by client; `tiers`: the highest first."""
     firsts = sorted(min((p.at, p.payment_id) for p in payments) for payments in earning if payments)
     promise = Promise(clients=len(firsts))
     for payment in (payment for payments in earning for payment in payments):
         clients = bisect_right(firsts, (payment.at, payment.payment_id))  # this payment's client among them
-        rate = next(rate for least, rate in KEYCRM_TIERS if clients >= least)
-        promise.shares.append(_share(payment, rate, at))
+        rate = next(rate for least, rate in tiers if clients >= least)
+        promise.shares.append(share_of(payment, rate))
     return promise
 
 
@@ -179,7 +185,7 @@ def _jupsoft(customers: Sequence[Customer], at: int) -> Promise:
         left_early = ended_at is not None and ended_at < hold_ends_at
         for payment in payments:
             if payment is first or _still_earns(first, payment, ended_at):
-                share = _share(payment, JUPSOFT_RATE, at)
+                share = share_of(payment, JUPSOFT_RATE)
                 if left_early:
                     share.reversed = share.accrued
                 share.held = share.held or at < hold_ends_at
@@ -199,7 +205,8 @@ def _still_earns(first: Payment, payment: Payment, ended_at: int | None) -> bool
 # --- refunds and disputes: alike in every program --------------------------------------------------------------------
 
 
-def _share(payment: Payment, rate: Fraction, at: int) -> Share:
+def share_of(payment: Payment, rate: Fraction) -> Share:
+    """What a payment is worth at a rate, as things stand."""
     accrued = round(payment.minor * rate)
     taken_back = round(Fraction(accrued * _returned(payment), payment.minor))
     held = any(dispute.closed_at is None for dispute in payment.disputes)

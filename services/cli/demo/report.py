@@ -10,6 +10,7 @@ from rich.table import Table
 
 from services.cli.demo.data import PROGRAM_IDS, Partner
 from services.cli.demo.promise import Promise
+from services.cli.demo.scene import Answer, Scored
 
 TOP = 5
 FIELDS = ("accrued", "reversed", "pending", "processing", "paid", "topped_up", "available")
@@ -29,7 +30,7 @@ class Compared:
         """Each figure that differs, as text."""
         promised = self.promise.figures
         found = [
-            f"{name}: promised {usd(promised[name])}, refstream {usd(self.balance.get(name, 0))}"
+            f"{name}: promised {decimal(promised[name])}, refstream {decimal(self.balance.get(name, 0))}"
             for name in FIELDS
             if promised[name] != self.balance.get(name, 0)
         ]
@@ -38,8 +39,8 @@ class Compared:
         return found
 
 
-def usd(minor: int) -> str:
-    """Cents as dollars."""
+def decimal(minor: int) -> str:
+    """Cents, a point before them."""
     whole, cents = divmod(abs(minor), 100)
     return f"{'-' if minor < 0 else ''}{whole:,}.{cents:02}"
 
@@ -55,6 +56,41 @@ def show(console: Console, compared: Sequence[Compared]) -> int:
             for difference in each.differences:
                 console.print(f"  differs: {each.partner.partner_id} {difference}", style="red", highlight=False)
     return count
+
+
+def show_answers(console: Console, answers: Iterable[Answer]) -> int:
+    """Print what was answered, as promised or not; returns how many answers differ."""
+    count = 0
+    for each in answers:
+        if each.differs:
+            count += 1
+            told = f"DIFFERS: promised {each.promised}, refstream {each.answered}"
+            console.print(f"          {each.what}: {told}", style="red", highlight=False)
+        else:
+            console.print(f"          {each.what}: {each.answered}, as promised", highlight=False)
+    return count
+
+
+def show_scene(console: Console, title: str, scored: Sequence[Scored]) -> int:
+    """Print a scene's table and every difference; returns how many figures differ."""
+    run = scored[0].partner.partner_id.rpartition(".")[0]
+    table = Table(title=f"{title}, partners {run}.…", title_justify="left", box=SIMPLE_HEAVY, padding=(0, 1, 0, 0))
+    table.add_column("partner", no_wrap=True)
+    table.add_column("what it shows", overflow="fold")
+    for name in ("", *scored[0].promised, ""):
+        table.add_column(name, justify="right", overflow="fold")
+    for each in scored:
+        name = each.partner.partner_id.rpartition(".")[2]
+        table.add_row(name, each.partner.shows, "promised", *each.promised.values(), "")
+        answered = [each.answered.get(figure, "nothing") for figure in each.promised]
+        mark = "[red]differs[/red]" if each.differences else "[green]ok[/green]"
+        table.add_row("", "", "refstream", *answered, mark)
+        table.add_section()
+    console.print(table)
+    for each in scored:
+        for difference in each.differences:
+            console.print(f"  differs: {each.partner.partner_id} {difference}", style="red", highlight=False)
+    return sum(len(each.differences) for each in scored)
 
 
 def _table(program_id: str, compared: Sequence[Compared]) -> Table:
@@ -91,12 +127,12 @@ def _cells(compared: Sequence[Compared]) -> list[str]:
     differs = any(each.differences for each in compared)
     return [
         str(sum(each.clients for each in compared)),
-        usd(promised["accrued"] - promised["reversed"]),
-        usd(answered["accrued"] - answered["reversed"]),
-        usd(answered["pending"]),
-        usd(answered["paid"] + answered["topped_up"]),
-        usd(promised["available"]),
-        usd(answered["available"]),
+        decimal(promised["accrued"] - promised["reversed"]),
+        decimal(answered["accrued"] - answered["reversed"]),
+        decimal(answered["pending"]),
+        decimal(answered["paid"] + answered["topped_up"]),
+        decimal(promised["available"]),
+        decimal(answered["available"]),
         "[red]differs[/red]" if differs else "[green]ok[/green]",
     ]
 
