@@ -1,6 +1,7 @@
 """The system in memory with the shipped programs published, and what it shows."""
 
 import asyncio
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ def examples() -> tuple[Program, ...]:
     return tuple(Program.model_validate_json(path.read_bytes()) for path in EXAMPLES)
 
 
+@cache
 def settings() -> Settings:
     return Settings.model_validate({"auth_secret": "x" * 40, "click_secrets": SECRETS})
 

@@ -4,6 +4,7 @@
 terms matches them exhaustively. A document has versions; which one prices a referral is `pricing`.
 """
 
+from functools import cache
 from typing import Annotated, Any, Literal, TypeVar
 from zoneinfo import ZoneInfo, available_timezones
 
@@ -14,6 +15,12 @@ from schemas.moments import Instant
 from schemas.money import ExactDecimal, Money, PositiveMoney, Rate
 
 T = TypeVar("T", bound="Document")
+
+
+@cache
+def _zones() -> frozenset[str]:
+    """Every IANA zone that this machine knows: asked once, it reads a directory tree."""
+    return frozenset(available_timezones())
 
 
 class Document(BaseModel):
@@ -221,7 +228,7 @@ class Program(Document):
     @field_validator("timezone")
     @classmethod
     def _iana(cls, name: str) -> str:
-        if name not in available_timezones():
+        if name not in _zones():
             raise ValueError(f"{name!r} is no IANA time zone, like Europe/Kyiv")
         return name
 
