@@ -29,7 +29,7 @@ def bearer(
     role: str = "partner", sub: str = "p-1", *, secret: str = SECRET, alg: str = "HS256", **claims: Any
 ) -> dict[str, str]:
     """An Authorization header."""
-    payload = {"iss": "refstream", "aud": "refstream", "exp": time.time() + 900, "role": role, "sub": sub, **claims}
+    payload = {"iss": "refstream", "aud": "refstream", "exp": time.time() + 86_400, "role": role, "sub": sub, **claims}
     token = jwt.encode({name: value for name, value in payload.items() if value is not None}, secret, algorithm=alg)
     return {"Authorization": f"Bearer {token}"}
 

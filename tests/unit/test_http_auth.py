@@ -40,7 +40,7 @@ def client() -> Iterator[TestClient]:
 
 
 def _claims(**other: Any) -> dict[str, Any]:
-    whole = {"iss": "refstream", "aud": "refstream", "exp": time.time() + 900, "role": "partner", "sub": "p-1"}
+    whole = {"iss": "refstream", "aud": "refstream", "exp": time.time() + 86_400, "role": "partner", "sub": "p-1"}
     return {name: value for name, value in {**whole, **other}.items() if value is not None}
 
 
@@ -63,7 +63,7 @@ WRONG: dict[str, str] = {
     "expiry as text": jwt.encode(_claims(exp="never"), SECRET),
     "expiry is true": jwt.encode(_claims(exp=True), SECRET),
     "expiry is infinite": jwt.encode(_claims(exp=float("inf")), SECRET),
-    "not yet valid": jwt.encode(_claims(nbf=time.time() + 600), SECRET),
+    "not yet valid": jwt.encode(_claims(nbf=time.time() + 86_400), SECRET),
     "wrong audience": jwt.encode(_claims(aud="another"), SECRET),
     "no audience": jwt.encode(_claims(aud=None), SECRET),
     "wrong issuer": jwt.encode(_claims(iss="another"), SECRET),
