@@ -120,3 +120,18 @@ Charge = Annotated[Money, AfterValidator(_from(0)), _bounds(0)]
 
 PositiveMoney = Annotated[Money, AfterValidator(_from(1)), _bounds(1)]
 """Money that somebody asks for: more than 0."""
+
+# ISO 4217: currencies whose minor unit is not a hundredth.
+_CURRENCIES_BY_DIGITS = {
+    0: "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF",
+    3: "BHD IQD JOD KWD LYD OMR TND",
+    4: "CLF UYW",
+}
+_DIGITS = {currency: digits for digits, currencies in _CURRENCIES_BY_DIGITS.items() for currency in currencies.split()}
+
+
+def decimal_amount(minor: int, currency: str) -> str:
+    """An amount in the currency's own unit: 1250 USD is 12.50, 1250 JPY is 1250."""
+    digits = _DIGITS.get(currency, 2)
+    whole, rest = divmod(abs(minor), 10**digits)
+    return f"{'-' if minor < 0 else ''}{whole}" + (f".{rest:0{digits}}" if digits else "")

@@ -85,8 +85,11 @@ def balance(
     rows = asyncio.run(MemoryReader(made).rows(payouts.LEDGER, partner_id))
     until = micros(settings().now()) if at is None else at
     book = ledger.balance(rows.values(), until, at).get((program_id, currency))
-    if book is None:
-        return None
+    return book and shown(book)
+
+
+def shown(book: ledger.Figures) -> dict[str, int]:
+    """The fields of one balance in minor units."""
     fields = ("accrued", "reversed", "processing", "paid", "topped_up", "deposits", "spent")
     return {name: getattr(book.sums, name) for name in fields} | {"pending": book.pending, "available": book.available}
 

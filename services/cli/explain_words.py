@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from services.payouts.statement import decimal_amount
+from schemas.money import decimal_amount
 
 Told = Mapping[str, Any]
 

@@ -6,7 +6,6 @@ trail that led there.
 
 from bisect import bisect_right
 from collections.abc import Iterator
-from decimal import Decimal
 from fractions import Fraction
 from typing import Any, Literal
 
@@ -15,12 +14,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from schemas.events import PaymentDecline
 from schemas.ids import Id
 from schemas.moments import Instant, format_instant
-from schemas.money import decimal_text
+from schemas.money import decimal_amount, decimal_text
 from schemas.programs import Programs
 from schemas.programs.terms import Program
-from services.commission.sales import commission_id, is_decided
+from services.commission.sales import is_decided
 from services.commission.saying import reversals
-from services.commission.state import Binding, Customer, Ladder, Payment, Sale
+from services.commission.state import Binding, Customer, Ladder, Payment, Sale, commission_id
 from services.commission.terms import (
     Frame,
     Purchases,
@@ -242,37 +241,9 @@ def _time(at: int | None) -> str | None:
 
 # --- arithmetic -----------------------------------------------------------------------------------------------------
 
-# ISO 4217: how many digits of a currency's minor unit stand after the point, where it is not two.
-_DIGITS = {
-    "BIF": 0,
-    "CLP": 0,
-    "DJF": 0,
-    "GNF": 0,
-    "ISK": 0,
-    "JPY": 0,
-    "KMF": 0,
-    "KRW": 0,
-    "PYG": 0,
-    "RWF": 0,
-    "UGX": 0,
-    "UYI": 0,
-    "VND": 0,
-    "VUV": 0,
-    "XAF": 0,
-    "XOF": 0,
-    "XPF": 0,
-    "BHD": 3,
-    "IQD": 3,
-    "JOD": 3,
-    "KWD": 3,
-    "LYD": 3,
-    "OMR": 3,
-    "TND": 3,
-}
-
 
 def _amount(minor: int, currency: str) -> str:
-    return f"{Decimal(minor).scaleb(-_DIGITS.get(currency, 2)):f} {currency}"
+    return f"{decimal_amount(minor, currency)} {currency}"
 
 
 def _arithmetic_of_credits(sale: Sale, inputs: dict[str, Any]) -> Iterator[str]:

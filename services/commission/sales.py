@@ -31,17 +31,13 @@ from services.commission.state import (
     Payment,
     Refund,
     SubscriptionStep,
+    commission_id,
 )
 from services.commission.terms import Frame, Seen, credits_of, earning_spans, frame, priced_by, reasons
 from services.runtime.repeats import Repeat, judge
 from services.runtime.stage import Change, Context, DeadLetter, Emit, Record, Stage
 
 Step = Change[Customer, Customer]
-
-
-def commission_id(payment_id: str) -> str:
-    """One commission per payment, whoever earns it and however often it is decided anew."""
-    return derived_id("com", payment_id)
 
 
 def step(context: Context[Customer], state: Customer, event: Event) -> Step:

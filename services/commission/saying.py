@@ -24,7 +24,7 @@ from schemas.events import (
 )
 from schemas.ids import derived_id
 from schemas.money import Money, decimal_text, part, share
-from services.commission.state import Said, Sale
+from services.commission.state import Said, Sale, commission_id
 from services.runtime.stage import Emit
 
 
@@ -78,7 +78,7 @@ class _Teller:
         self.sale, self.said = sale, sale.said
         self.emits: list[Emit] = []
         self._caused_by = caused_by
-        self._commission_id = derived_id("com", sale.payment_id)
+        self._commission_id = commission_id(sale.payment_id)
         self._ids = {
             "commission_id": self._commission_id,
             "payment_id": sale.payment_id,

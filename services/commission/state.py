@@ -7,10 +7,16 @@ from typing import Literal
 
 from msgspec import Struct
 
+from schemas.ids import derived_id
 from services.runtime.repeats import Seen
 
 Place = tuple[int, str]
 """A place in time: the instant and, for ties, the business id."""
+
+
+def commission_id(payment_id: str) -> str:
+    """One commission per payment, whoever earns it and however often it is decided anew."""
+    return derived_id("com", payment_id)
 
 
 # --- a customer (stage commission.sales) -----------------------------------------------------------------------------

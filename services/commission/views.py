@@ -9,9 +9,8 @@ from schemas.moments import Instant
 from schemas.money import Money, Rate
 from schemas.programs.terms import Program, Share
 from services.commission.partners import tier_of
-from services.commission.sales import commission_id
 from services.commission.saying import reversals
-from services.commission.state import Client, Customer, Place, Row, Sale
+from services.commission.state import Client, Customer, Place, Row, Sale, commission_id
 
 
 class Commission(BaseModel):

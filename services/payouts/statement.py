@@ -9,18 +9,11 @@ from pydantic import Field
 
 from schemas.ids import Id
 from schemas.moments import Instant, format_instant
-from schemas.money import Money
+from schemas.money import Money, decimal_amount
 from services.payouts.ledger import Kind, Posting, postings
 from services.payouts.state import BookKey, Row
 from services.payouts.views import View
 
-# ISO 4217: currencies whose minor unit is not a hundredth.
-_CURRENCIES_BY_DIGITS = {
-    0: "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF",
-    3: "BHD IQD JOD KWD LYD OMR TND",
-    4: "CLF UYW",
-}
-_DIGITS = {currency: digits for digits, currencies in _CURRENCIES_BY_DIGITS.items() for currency in currencies.split()}
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """What a spreadsheet takes for the beginning of a formula."""
 
@@ -89,13 +82,6 @@ def as_csv(of: Iterable[Line]) -> str:
         cells = (posting.kind, posting.program_id, posting.reference)
         writer.writerow((format_instant(posting.at), *map(harmless, cells), *amounts, posting.currency))
     return text.getvalue()
-
-
-def decimal_amount(minor: int, currency: str) -> str:
-    """An amount in the currency's own unit: 1250 USD is 12.50, 1250 JPY is 1250."""
-    digits = _DIGITS.get(currency, 2)
-    whole, rest = divmod(abs(minor), 10**digits)
-    return f"{'-' if minor < 0 else ''}{whole}" + (f".{rest:0{digits}}" if digits else "")
 
 
 def harmless(cell: str) -> str:

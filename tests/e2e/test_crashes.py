@@ -33,7 +33,7 @@ from services.runtime.settings import Settings
 from services.runtime.store import RedisReader, connect
 from services.runtime.worker import FENCED_EXIT
 from tests.conftest import Stack
-from tests.worlds import balance, world
+from tests.worlds import balance, shown, world
 
 pytestmark = [pytest.mark.infra, pytest.mark.kill]
 
@@ -149,11 +149,7 @@ async def balances(stack: Stack, tag: str) -> dict[str, Any]:
         partner = f"{tag}p{number}"
         rows = await reader.rows(payouts.LEDGER, partner)
         book = ledger.balance(rows.values(), START + 1000 * DAY, START + 1000 * DAY).get(("keycrm", "USD"))
-        fields = ("accrued", "reversed", "processing", "paid", "topped_up", "deposits", "spent")
-        found[partner] = book and {name: getattr(book.sums, name) for name in fields} | {
-            "pending": book.pending,
-            "available": book.available,
-        }
+        found[partner] = book and shown(book)
     await redis.aclose()
     return found
 
