@@ -268,6 +268,24 @@ ANSWERS_PAYOUTS = Topic(
     "answers.payouts", by("command_id"), "the command's key", "payouts", (commands.Answered,), internal=True
 )
 
+CELLS = (
+    "attribution.people",
+    "attribution.codes",
+    "attribution.clicks",
+    "commission.sales",
+    "commission.partners",
+    "rewards.wallets",
+    "rewards.customers",
+    "rewards.people",
+    "rewards.verifications",
+    "payouts.ledger",
+    "payouts.clients",
+)
+"""The stages. Each has a journal of its own: in which order its cells folded what."""
+JOURNALS: dict[str, Topic] = {
+    stage: Topic(f"journal.{stage}", by("key"), "cell", stage.partition(".")[0], (), internal=True) for stage in CELLS
+}
+
 TOPICS: tuple[Topic, ...] = (
     CLICKS,
     CUSTOMERS,
@@ -294,6 +312,7 @@ TOPICS: tuple[Topic, ...] = (
     ANSWERS_ATTRIBUTION,
     ANSWERS_REWARDS,
     ANSWERS_PAYOUTS,
+    *JOURNALS.values(),
 )
 BY_NAME: dict[str, Topic] = {topic.name: topic for topic in TOPICS}
 TOPIC_OF: dict[type[Payload], Topic] = {payload: topic for topic in TOPICS for payload in topic.types}

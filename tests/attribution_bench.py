@@ -13,20 +13,27 @@ from schemas.events import Event, Payload, ProgramPublished, event_json, parse_e
 from schemas.programs import Programs
 from schemas.topics import TOPIC_OF
 from services.attribution import stages
-from services.runtime.stage import Context, DeadLetter, Missing, Record, Rows
+from services.runtime.programs import ProgramsFeed
+from services.runtime.stage import Context, DeadLetter, Missing, Record, Rows, Stage
 from tests.http_fakes import FakeReader, settings
 
 
 @dataclass
 class Bench:
-    programs: Programs = field(default_factory=Programs)
+    known: Programs = field(default_factory=Programs)
     reader: FakeReader = field(default_factory=FakeReader)
     said: list[Payload] = field(default_factory=list)
     dead_letters: list[DeadLetter] = field(default_factory=list)
     peeked: int = 0
 
     def __post_init__(self) -> None:
+        self.feed = ProgramsFeed(settings())
+        self.feed.programs = self.known
         self.stages = {stage.name: stage for stage in stages(settings())}
+
+    @property
+    def programs(self) -> Programs:
+        return self.feed.programs
 
     def fold(self, *events: Event) -> list[Payload]:
         """Fold events and all that follows from them. Answers what was said on the way."""
@@ -61,10 +68,10 @@ class Bench:
         record = Record(TOPIC_OF[type(event.data)].name, 0, 0, key.encode(), event_json(event))
         peeked: dict[tuple[str, str], Any] = {}
 
-        def peek(other_stage: str, other: str) -> Any:
-            if (other_stage, other) not in peeked:
-                raise Missing("peek", other_stage, other)
-            return peeked[other_stage, other]
+        def peek(where: str, asked: str) -> Any:
+            if (where, asked) not in peeked:
+                raise Missing("peek", where, asked)
+            return peeked[where, asked]
 
         while True:
             context: Context[Any] = Context(key, self.programs, rows, record, peek)
@@ -72,9 +79,9 @@ class Bench:
                 change = stage.step(context, self.reader.by_key.get((name, key), stage.empty), event)
                 break
             except Missing as missing:
-                _, other_stage, other = missing.what
-                peeked[other_stage, other] = self.state(other_stage, other)
-                self.peeked += 1
+                _, where, asked = missing.what
+                peeked[where, asked] = self._shown(stage, where, asked)
+                self.peeked += where not in stage.outside
         if change.state is not None:
             self.reader.by_key[name, key] = _stored(change.state, type(stage.empty))
         stored.update({row_id: _stored(row, stage.row) for row_id, row in change.rows.items()})
@@ -91,10 +98,16 @@ class Bench:
             )
         return [self._say(emit.id, emit.time, emit.data) for emit in change.emits]
 
+    def _shown(self, stage: Stage[Any, Any], where: str, name: str) -> Any:
+        if where in stage.outside:
+            return stage.outside[where](name)
+        state = self.state(where, name)
+        return None if state is None else self.stages[where].shows(state)
+
     def _say(self, event_id: str, at: int, data: Payload) -> Event:
         self.said.append(data)
         if isinstance(data, ProgramPublished):
-            self.programs.publish(data)
+            self.feed.programs = self.feed.programs.with_version(data)
         return Event(event_id, "/attribution", at, data)
 
 

@@ -41,9 +41,16 @@ def all_stages() -> tuple[Stage[Any, Any], ...]:
     return tuple(s for service in (attribution, commission, payouts, rewards) for s in service.stages(settings()))
 
 
-def world(seed: int = 0, *, partitions: int = 2, crashes: float = 0.0, programs: tuple[Program, ...] = ()) -> World:
+def world(
+    seed: int = 0,
+    *,
+    partitions: int = 2,
+    crashes: float = 0.0,
+    losses: float = 0.0,
+    programs: tuple[Program, ...] = (),
+) -> World:
     """A world where the shipped programs (and further ones) are in force."""
-    made = World(all_stages(), partitions=partitions, seed=seed, crashes=crashes)
+    made = World(all_stages(), partitions=partitions, seed=seed, crashes=crashes, losses=losses)
     for program in (*shipped(), *programs):
         document = ProgramPublished(
             program_id=program.program_id, version=1, effective_at=0, document=program.as_document()

@@ -22,7 +22,8 @@ class NotYetPublished(LookupError):
 class Programs:
     """Every program version that has been published, by program and in order of version.
 
-    A version is in force from its `effective_at` on, the first one from the beginning of time.
+    A version is in force from its `effective_at` on, the first one from the beginning of time. Never changes: who holds
+    one decides by the same versions to the end.
     """
 
     def __init__(self, published: Mapping[str, tuple[tuple[int, Program], ...]] | None = None) -> None:
@@ -36,14 +37,30 @@ class Programs:
     def __iter__(self) -> Iterator[str]:
         return iter(sorted(self._versions))
 
-    def publish(self, event: ProgramPublished) -> None:
-        """Take a published version in; a repeat changes nothing."""
+    def with_version(self, event: ProgramPublished) -> "Programs":
+        """These and a version published since; a repeat adds nothing."""
         known = self._versions.get(event.program_id, ())
-        if all(program.version != event.version for _, program in known):
-            program = Program.model_validate({**event.document, "version": event.version})
-            self._versions[event.program_id] = tuple(
-                sorted((*known, (event.effective_at, program)), key=lambda item: item[1].version)
-            )
+        if any(program.version == event.version for _, program in known):
+            return self
+        program = Program.model_validate({**event.document, "version": event.version})
+        versions = tuple(sorted((*known, (event.effective_at, program)), key=lambda item: item[1].version))
+        return Programs({**self._versions, event.program_id: versions})
+
+    def counts(self) -> dict[str, int]:
+        """How many versions of each program are known."""
+        return {program_id: len(versions) for program_id, versions in self._versions.items()}
+
+    def upto(self, counts: Mapping[str, int]) -> "Programs":
+        """These as they were when so many versions of each were known. Errors: NotYetPublished for one still to come.
+
+        A program's versions are published in order, so the known ones are always its first.
+        """
+        for program_id, count in counts.items():
+            if len(self._versions.get(program_id, ())) < count:
+                raise NotYetPublished(f"{program_id} version {count}")
+        return Programs(
+            {program_id: self._versions[program_id][:count] for program_id, count in counts.items() if count}
+        )
 
     def version(self, program_id: str, version: int) -> Program:
         """One version. Errors: NotYetPublished."""

@@ -6,6 +6,7 @@ key       a person's id (customer, partner) or a program's; a code; a visitor's 
 remembers state.py
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from schemas.topics import (
@@ -22,10 +23,12 @@ from schemas.topics import (
 )
 from services.attribution import clicks, codes, rules
 from services.attribution.cookie import CookieSigner
-from services.attribution.signups import ReadToken
-from services.attribution.state import Code, Person, PersonRow, Visitor
+from services.attribution.signups import CLICK_TOKENS
+from services.attribution.state import Code, Person, PersonRow, Shown, Visitor
 from services.runtime.settings import Settings
 from services.runtime.stage import Stage
+
+ReadToken = Callable[[str], tuple[tuple[str, int], ...] | None]
 
 
 def _people(read_token: ReadToken) -> Stage[Person, PersonRow]:
@@ -33,9 +36,11 @@ def _people(read_token: ReadToken) -> Stage[Person, PersonRow]:
         name="attribution.people",
         reads=(CUSTOMERS, PROFILES, COMMANDS_ATTRIBUTION, PARTNERS, ROSTER, BINDINGS, COMMISSIONS, ACTIVES),
         empty=Person(),
-        step=rules.step_with(read_token),
+        step=rules.step,
         row=PersonRow,
         row_ids=rules.row_ids,
+        shows=Shown.of,
+        outside={CLICK_TOKENS: read_token},
     )
 
 

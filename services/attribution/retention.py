@@ -20,7 +20,7 @@ from schemas.moments import format_instant
 from schemas.programs.terms import Retention
 from services.attribution.partnership import PersonChange, not_found, program_of
 from services.attribution.signups import as_partner
-from services.attribution.state import Claim, Decision, Person, PersonRow
+from services.attribution.state import Claim, Decision, Person, PersonRow, Shown
 from services.runtime.stage import Answer, Change, Commanded, Context, Emit, refused
 
 WHY_NOT: dict[DeclineReason, str] = {
@@ -50,8 +50,8 @@ def request(context: Context[PersonRow], state: Person, asked: commands.RequestR
         return _no(asked, "program_disabled", "The program is off.")
     customer = None
     if asked.customer_id != asked.partner_id:
-        customer = context.peek("attribution.people", asked.customer_id) or Person()
-    if reason := _against(customer, state):
+        customer = context.peek("attribution.people", asked.customer_id) or Shown.of(Person())
+    if reason := _against(customer, Shown.of(state)):
         return _no(asked, reason, WHY_NOT[reason])
     claim_id = derived_id("claim", asked.command_id)
     claim = Claim(asked.program_id, asked.customer_id, asked.evidence, at)
@@ -129,7 +129,7 @@ def bind(context: Context[PersonRow], state: Person, asked: internal.BindingRequ
         "program_id": asked.program_id,
         "customer_id": asked.customer_id,
     }
-    if reason := _against(state, context.peek("attribution.people", asked.partner_id) or Person()):
+    if reason := _against(Shown.of(state), context.peek("attribution.people", asked.partner_id)):
         declined = events.ReferralDeclined(
             customer_id=asked.customer_id, reason=reason, program_id=asked.program_id, partner_id=asked.partner_id
         )
@@ -179,14 +179,13 @@ def settled(state: Person, data: events.RetentionApproved | events.RetentionReje
     return _with_claim(state, data.claim_id, after)
 
 
-def _against(customer: Person | None, partner: Person) -> DeclineReason | None:
+def _against(customer: Shown | None, partner: Shown | None) -> DeclineReason | None:
     """What speaks against binding the customer to the partner; no customer: it is the partner."""
     if customer is None:
         return "self_referral"
     if customer.is_bound:
         return "already_referred"
-    own = set(customer.signup.marks) if customer.signup else set()
-    return "self_referral" if own & as_partner(partner).marks else None
+    return "self_referral" if set(customer.own_marks) & as_partner(partner).marks else None
 
 
 def _decision(state: Person, asked: internal.BindingRequested, at: int) -> Decision:

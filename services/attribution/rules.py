@@ -1,14 +1,11 @@
 """The stage `attribution.people`: everything about one id, as a customer, as a partner and as a program."""
 
-from collections.abc import Callable
-
 import msgspec
 
 from schemas import commands, events, internal
 from schemas.events import Event
 from schemas.moments import moment
 from services.attribution import partnership, publishing, retention, signups
-from services.attribution.signups import ReadToken
 from services.attribution.state import (
     Account,
     ClickDay,
@@ -26,7 +23,6 @@ from services.runtime.repeats import Repeat
 from services.runtime.stage import Change, Context, DeadLetter
 
 PersonChange = Change[Person, PersonRow]
-Step = Callable[[Context[PersonRow], Person, Event], PersonChange]
 
 OF_CUSTOMERS = (
     events.CustomerSignedUp,
@@ -60,49 +56,45 @@ def row_ids(event: Event) -> tuple[str, ...]:
             return ()
 
 
-def step_with(read_token: ReadToken) -> Step:
-    """The stage's step, given how a click token is read. Pure as long as `read_token` is."""
-
-    def step(context: Context[PersonRow], state: Person, event: Event) -> PersonChange:
-        match event.data:
-            case data if isinstance(data, OF_CUSTOMERS):
-                return _of_customer(context, state, event, read_token)
-            case events.CustomerProfile() as data:
-                return Change(state=_with_profile(state, data))
-            case commands.ActivatePartner() as asked:
-                return partnership.activate(context, state, asked, event.time)
-            case commands.CreateLink() as asked:
-                return partnership.create_link(context, state, asked, event.time)
-            case commands.CreatePromoCode() as asked:
-                return partnership.create_promo_code(context, state, asked, event.time)
-            case commands.OrderAccounts() as asked:
-                return partnership.order_accounts(context, state, asked, event.time)
-            case commands.RequestRetention() as asked:
-                return retention.request(context, state, asked, event.time)
-            case commands.SettleRetention() as asked:
-                return retention.settle(context, state, asked, event.time)
-            case internal.BindingRequested() as asked:
-                return retention.bind(context, state, asked, event.time)
-            case events.RetentionApproved() | events.RetentionRejected() as data:
-                return Change(state=retention.settled(state, data, event.time))
-            case commands.PublishProgram() as asked:
-                return publishing.publish(state, asked, event.time)
-            case events.LinkCreated() | events.PromoCodeCreated() as data:
-                return Change(state=_with_code(state, data, event.time))
-            case (
-                internal.ReferralListed()
-                | internal.ReferralActivity()
-                | events.ActivityChanged()
-                | internal.ClickCounted() as data
-            ):
-                return _in_rows(context, data)
-            case _:
-                return Change()
-
-    return step
+def step(context: Context[PersonRow], state: Person, event: Event) -> PersonChange:
+    """The stage's step. Errors: Missing; NotYetPublished."""
+    match event.data:
+        case data if isinstance(data, OF_CUSTOMERS):
+            return _of_customer(context, state, event)
+        case events.CustomerProfile() as data:
+            return Change(state=_with_profile(state, data))
+        case commands.ActivatePartner() as asked:
+            return partnership.activate(context, state, asked, event.time)
+        case commands.CreateLink() as asked:
+            return partnership.create_link(context, state, asked, event.time)
+        case commands.CreatePromoCode() as asked:
+            return partnership.create_promo_code(context, state, asked, event.time)
+        case commands.OrderAccounts() as asked:
+            return partnership.order_accounts(context, state, asked, event.time)
+        case commands.RequestRetention() as asked:
+            return retention.request(context, state, asked, event.time)
+        case commands.SettleRetention() as asked:
+            return retention.settle(context, state, asked, event.time)
+        case internal.BindingRequested() as asked:
+            return retention.bind(context, state, asked, event.time)
+        case events.RetentionApproved() | events.RetentionRejected() as data:
+            return Change(state=retention.settled(state, data, event.time))
+        case commands.PublishProgram() as asked:
+            return publishing.publish(state, asked, event.time)
+        case events.LinkCreated() | events.PromoCodeCreated() as data:
+            return Change(state=_with_code(state, data, event.time))
+        case (
+            internal.ReferralListed()
+            | internal.ReferralActivity()
+            | events.ActivityChanged()
+            | internal.ClickCounted() as data
+        ):
+            return _in_rows(context, data)
+        case _:
+            return Change()
 
 
-def _of_customer(context: Context[PersonRow], state: Person, event: Event, read_token: ReadToken) -> PersonChange:
+def _of_customer(context: Context[PersonRow], state: Person, event: Event) -> PersonChange:
     repeat, seen = repeats.judge(state.seen, event)
     if repeat is Repeat.SAME:
         return Change()
@@ -111,7 +103,7 @@ def _of_customer(context: Context[PersonRow], state: Person, event: Event, read_
     state = msgspec.structs.replace(state, seen=seen)
     match event.data:
         case events.CustomerSignedUp() as data:
-            return signups.sign_up(context, state, data, event.time, read_token)
+            return signups.sign_up(context, state, data, event.time)
         case events.AccountCreated(account_id=account_id, name=name):
             account = msgspec.structs.replace(_account(state, account_id), created_at=event.time, name=name)
             return Change(state=_with_account(state, account_id, account))

@@ -1,7 +1,5 @@
 """A signup: gather the evidence and the partners behind it, have it judged once, and say the outcome."""
 
-from collections.abc import Callable
-
 import msgspec
 
 from schemas import events, internal
@@ -9,15 +7,15 @@ from schemas.ids import derived_id
 from services.attribution import contacts
 from services.attribution.binding import Evidence, Newcomer, Owner, Partner, decide
 from services.attribution.codes import normalised
-from services.attribution.state import Code, Decision, Person, PersonRow, Signup
+from services.attribution.state import Code, Decision, Person, PersonRow, Shown, Signup
 from services.runtime.stage import Change, Context, Emit
 
-ReadToken = Callable[[str], tuple[tuple[str, int], ...] | None]
-"""The clicks (code, time) in a click token, or None for an invalid one."""
+CLICK_TOKENS = "click-tokens"
+"""Where a step looks up a click token: its clicks (code, time), or None for an invalid one."""
 
 
 def sign_up(
-    context: Context[PersonRow], state: Person, data: events.CustomerSignedUp, at: int, read_token: ReadToken
+    context: Context[PersonRow], state: Person, data: events.CustomerSignedUp, at: int
 ) -> Change[Person, PersonRow]:
     """Decide on a signup, once and at once.
 
@@ -46,29 +44,22 @@ def sign_up(
     def partner_of(partner_id: str) -> Partner:
         return as_partner(context.peek("attribution.people", partner_id))
 
-    decision = decide(who, _evidence(data, read_token), owner_of, partner_of, context.programs)
+    decision = decide(who, _evidence(context, data), owner_of, partner_of, context.programs)
     return Change(
         state=msgspec.structs.replace(state, signup=signup, decision=decision),
         emits=_outcome(data.customer_id, at, decision),
     )
 
 
-def as_partner(person: Person | None) -> Partner:
+def as_partner(person: Shown | None) -> Partner:
     """What is known of somebody as a partner; nothing of a person never seen."""
-    if person is None:
-        return Partner({})
-    given = [activation.marks for activation in person.activations.values()]
-    at_signup = person.signup.marks if person.signup else ()
-    return Partner(
-        {program_id: activation.activated_at for program_id, activation in person.activations.items()},
-        frozenset(mark for marks in (*given, at_signup) for mark in marks),
-    )
+    return Partner(person.activated_at, frozenset(person.marks)) if person else Partner({})
 
 
-def _evidence(data: events.CustomerSignedUp, read_token: ReadToken) -> Evidence:
+def _evidence(context: Context[PersonRow], data: events.CustomerSignedUp) -> Evidence:
     """Everything that may say who brought the customer; blank fields are no evidence."""
     token = (data.click_token or "").strip()
-    in_token = read_token(token) if token else None
+    in_token = context.peek(CLICK_TOKENS, token) if token else None
     told = [(click.code, click.clicked_at) for click in data.clicks or ()]
     return Evidence(
         clicks=frozenset((normalised(code), at) for code, at in (*told, *(in_token or ()))),

@@ -122,6 +122,29 @@ class Person(msgspec.Struct, frozen=True, omit_defaults=True):
         return self.decision is not None and self.decision.outcome == "attributed"
 
 
+class Shown(msgspec.Struct, frozen=True):
+    """What other keys may look at of a person: as a partner, and as somebody who may be referred.
+
+    `activated_at`: per program. `own_marks`: of the signup. `marks`: of all that the partner gave, those included.
+    """
+
+    activated_at: dict[str, int]
+    marks: tuple[str, ...] = ()
+    own_marks: tuple[str, ...] = ()
+    is_bound: bool = False
+
+    @classmethod
+    def of(cls, person: Person) -> "Shown":
+        own = person.signup.marks if person.signup else ()
+        given = [mark for activation in person.activations.values() for mark in activation.marks]
+        return cls(
+            {program_id: activation.activated_at for program_id, activation in person.activations.items()},
+            tuple(dict.fromkeys((*given, *own))),
+            own,
+            person.is_bound,
+        )
+
+
 class Referral(msgspec.Struct, frozen=True, tag="referral"):
     """A partner's row per referred customer, `r:<customer>`.
 

@@ -6,7 +6,21 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from services.cli import api, dead_letters, down, explain, programs, publish, status, token, topics, up, worker
+from services.cli import (
+    api,
+    dead_letters,
+    down,
+    explain,
+    programs,
+    publish,
+    rebuild,
+    status,
+    token,
+    topics,
+    up,
+    verify,
+    worker,
+)
 from services.cli.demo import command as demo
 
 
@@ -35,7 +49,12 @@ app = typer.Typer(
     "Kafka and a real Valkey run as local child processes.",
 )
 
-LOCAL, DEPLOYED, EVENTS = "Local stack", "What a container runs", "Events, programs and access"
+LOCAL, DEPLOYED, EVENTS, STATE = (
+    "Local stack",
+    "What a container runs",
+    "Events, programs and access",
+    "Redis against the log",
+)
 app.command("demo", rich_help_panel=LOCAL)(demo.demo)
 app.command("up", rich_help_panel=LOCAL)(up.up)
 app.command("down", rich_help_panel=LOCAL)(down.down)
@@ -48,6 +67,8 @@ app.command("explain", rich_help_panel=EVENTS)(explain.explain)
 app.command("token", rich_help_panel=EVENTS)(token.token)
 app.add_typer(programs.app, name="programs", rich_help_panel=EVENTS)
 app.add_typer(dead_letters.app, name="dead-letters", rich_help_panel=EVENTS)
+app.command("verify", rich_help_panel=STATE)(verify.verify)
+app.command("rebuild", rich_help_panel=STATE)(rebuild.rebuild)
 
 if __name__ == "__main__":
     app()

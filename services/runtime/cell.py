@@ -7,7 +7,7 @@ key, so all events of a key meet here. A batch takes five steps:
     2 load      states, rows and known answers of the batch's keys, in one round trip
     3 fold      `step`, event by event, over an overlay: nothing outside changes
     4 commit    one Redis script: states, rows, answers, outbox, positions, edges; or nothing of it
-    5 send      the outbox to Kafka, acks=all; then `trim` what was seen to be sent
+    5 send      the outbox to Kafka, acks=all, its journal entry first; then `trim` what was seen to be sent
 
 **The crash story.** Redis is the authority on how far a cell has come; Kafka's group offset is for lag alone.
 - Before 4 nothing has happened: the next owner seeks to the same position and folds the same records again.
@@ -22,11 +22,16 @@ key, so all events of a key meet here. A batch takes five steps:
   it has folded (`program:<id>` in its meta). `learn` folds those that became known since: it looks through the cell's
   states for the keys that they can concern and steps each with the version, and the stage says the difference. An owner
   that knows fewer versions than the cell has folded waits for them. What was said last was said knowing all of them.
+- **Redis loses what it had** (emptied, or restored from an older copy). The journal has an entry per commit, so an
+  owner that finds fewer commits in Redis than entries folds those again (`replay`), to the same bytes, and goes on
+  behind them. Nobody may read the cell meanwhile. What was committed without an entry has said nothing: it is folded
+  anew.
 - Errors: whatever is transient is repeated within a limit; anything else ends the process before 4. No exception is
   swallowed, no batch is skipped.
 """
 
 import asyncio
+import hashlib
 import logging
 import uuid
 from collections import OrderedDict
@@ -41,9 +46,10 @@ from schemas.commands import Answered
 from schemas.events import Event, Payload, ProgramPublished, event_json
 from schemas.ids import derived_id, partition_of
 from schemas.programs import NotYetPublished, Programs
-from schemas.topics import BY_NAME, PROGRAMS, TOPIC_OF, Topic
-from services.runtime import border
+from schemas.topics import BY_NAME, JOURNALS, PROGRAMS, TOPIC_OF, Topic
+from services.runtime import border, journal
 from services.runtime.faults import reach
+from services.runtime.journal import Diverged, Entry, Last, Learnt, LookedUp
 from services.runtime.stage import Answer, Change, Context, DeadLetter, Emit, Missing, Record, Rows, Stage
 from services.runtime.store import TRANSIENT, CellStore, Commit, Outgoing, Verdict
 
@@ -65,17 +71,35 @@ class EdgeBroken(Exception):
     """A record of an edge is missing: going on would lose it. Stops the cell."""
 
 
+class LogBehind(Exception):
+    """Redis holds commits that the log does not know. Stops the cell: the log is the record of everything."""
+
+
+Taken = Sequence[tuple[Record, border.Folded | border.PutBack | border.Ignored | DeadLetter]]
+"""Records, each with what the border takes it for."""
+
+
+def _new_digest() -> Any:
+    return hashlib.blake2b(digest_size=8)
+
+
 @dataclass(slots=True)
 class _Batch:
-    """The overlay of one batch: what its events have changed so far, on top of what was loaded."""
+    """The overlay of one batch: what its events have changed so far, on top of what was loaded.
+
+    The last four make the journal's entry of the batch: what was known and looked up, what was said.
+    """
 
     commit: Commit
     states: dict[str, Any] = field(default_factory=dict)
     rows: dict[str, Rows[Any]] = field(default_factory=dict)
     dirty_rows: dict[str, dict[str, Any]] = field(default_factory=dict)
     dirty_states: set[str] = field(default_factory=set)
-    peeked: dict[tuple[str, str], Any] = field(default_factory=dict)
     answered: set[str] = field(default_factory=set)
+    programs: Programs = field(default_factory=Programs)
+    looked_up: dict[tuple[str, str], bytes | None] = field(default_factory=dict)
+    said: dict[str, int] = field(default_factory=dict)
+    digest: Any = field(default_factory=_new_digest)
 
 
 class Cell:
@@ -102,19 +126,58 @@ class Cell:
         self._epoch = 0
         self._meta: dict[str, int] = {}
         self._states: OrderedDict[str, Any] = OrderedDict()
+        self._last = Last()
+        self._sent = self._sent_noted = self._said_last = 0
+        self._known: dict[str, int] = {}
+        self.said_differently = 0
 
     # --- ownership --------------------------------------------------------------------------------------------------
 
-    async def open(self) -> list[Outgoing]:
+    async def open(self, last: Last | None = None) -> list[Outgoing]:
         """Take the cell over. Answers what the last owner decided and may not have sent: send it before folding.
 
-        Waits for the program versions that the last owner has folded. Errors: NotYetPublished when they do not come.
+        `last`: where the cell's journal ends; None: it is not asked. Where Redis is `behind` it, `replay` first.
+        Waits for the program versions that the last owner knew. Errors: NotYetPublished when they do not come;
+        LogBehind when Redis holds more than the log.
         """
-        opened = await self._patiently(self._store.open)
+        self._last = last or Last()
+        opened = await self._patiently(lambda: self._store.open(self._last))
         self._epoch, self._meta = opened.epoch, dict(opened.meta)
         self._states.clear()
-        await self._know_what_was_folded()
-        return list(opened.outbox)
+        self._known = {name[len(_KNOWN) :]: count for name, count in self._meta.items() if name.startswith(_KNOWN)}
+        left = [out for out in opened.outbox if out.number > self._last.sent]
+        self._sent = left[0].number - 1 if left else self._meta.get("outbox", 0)
+        if last is not None and not self.behind:
+            self._refuse_a_short_log(left)
+        if len(left) < len(opened.outbox):
+            await self.trim([out for out in opened.outbox if out.number <= self._last.sent])
+        if not self.behind:
+            await self._at_least(self._known)
+        return left
+
+    @property
+    def behind(self) -> bool:
+        """Whether the journal holds commits that Redis does not: they are to be folded again before anything else."""
+        return self.commits < self._last.number
+
+    @property
+    def commits(self) -> int:
+        """How many batches have been committed, ever."""
+        return self._meta.get("commits", 0)
+
+    @property
+    def epoch(self) -> int:
+        """Of this ownership: each has a higher one than those before."""
+        return self._epoch
+
+    def _refuse_a_short_log(self, left: Sequence[Outgoing]) -> None:
+        entries = [out for out in left if out.topic == JOURNALS[self.stage.name].name]
+        first = journal.decoded(entries[0].value).number if entries else self.commits + 1
+        if first > self._last.number + 1:
+            raise LogBehind(
+                f"{self.name} has committed {self.commits} batches, its journal ends at {self._last.number}: Kafka has "
+                f"lost records. Restore Kafka; or, to go back to what it holds, empty Redis and start again"
+            )
 
     def position(self, topic: str) -> int:
         """The offset from which the cell reads a topic on."""
@@ -137,31 +200,155 @@ class Cell:
         if not fresh:
             return []
         reach("fetched", self.stage.name)
-        self._batches += 1
-        batch = _Batch(Commit(self._epoch, f"{self._owner}:{self._batches}"))
-        batch.commit.positions[f"position:{topic_name}"] = (position, fresh[-1].offset + 1)
-        taken = [
-            (record, border.take(record, topic, self.stage, self.partitions, self._clock_offset_seconds))
-            for record in fresh
-            if self._is_next_of_its_edge(record, batch)
-        ]
-        await self._load(batch, [(t.key, t.event) for _, t in taken if isinstance(t, border.Folded)])
-        reach("loaded", self.stage.name)
-        for record, what in taken:
-            match what:
-                case border.Folded(key=key, event=event):
-                    await self._fold_one(batch, key, event, record)
-                case DeadLetter():
-                    self._dead_letter(batch, what)
-                case border.PutBack(key=key):
-                    self._send(batch, topic, key.encode(), record.value, _without_edge(record.headers))
-                case border.Ignored(why=why):
-                    counter = f"ignored:{why}"
-                    batch.commit.meta[counter] = self._number(batch, counter) + 1
+        waited = 0.0
+        while True:
+            batch = self._begin(self._programs())
+            try:
+                taken = self._take(batch, topic, fresh, self._clock_offset_seconds)
+                await self._load(batch, _events_of(taken))
+                reach("loaded", self.stage.name)
+                await self._fold_taken(batch, topic, taken)
+                break
+            except NotYetPublished:
+                # The version is on its way: whoever spoke of it read it from the same topic. The batch is folded anew
+                # then, as a whole by the same versions.
+                if waited >= PATIENCE_SECONDS:
+                    raise
+                waited += 0.05
+                await self._pause(0.05)
         reach("folded", self.stage.name)
-        await self._commit(batch)
+        batch.commit.positions[f"position:{topic_name}"] = (position, fresh[-1].offset + 1)
+        await self._commit(batch, self._entry(batch, topic_name, start=position, end=fresh[-1].offset + 1))
         reach("committed", self.stage.name)
         return batch.commit.outbox
+
+    def _begin(self, programs: Programs) -> _Batch:
+        self._batches += 1
+        batch = _Batch(Commit(self._epoch, f"{self._owner}:{self._batches}"))
+        self._begin_entry(batch, programs)
+        return batch
+
+    def _begin_entry(self, batch: _Batch, programs: Programs) -> None:
+        """What is decided from here on is one entry of the journal, which has the outbox's next number itself."""
+        batch.programs = programs
+        batch.looked_up, batch.said, batch.digest = {}, {}, _new_digest()
+        batch.commit.meta["commits"] = self._number(batch, "commits") + 1
+        batch.commit.meta["outbox"] = self._number(batch, "outbox") + 1
+
+    def _entry(self, batch: _Batch, topic: str, **of: Any) -> Entry:
+        """The journal's entry of a batch. `of`: the fields that say what was folded."""
+        counts = batch.programs.counts()
+        news = {program_id: count for program_id, count in counts.items() if self._known.get(program_id) != count}
+        self._learn_of(batch, news)
+        return Entry(
+            number=batch.commit.meta["commits"],
+            epoch=self._epoch,
+            sent=self._sent,
+            topic=topic,
+            clock_offset=self._clock_offset_seconds,
+            programs=news,
+            looked_up=tuple(LookedUp(*at, shown) for at, shown in batch.looked_up.items()),
+            said=batch.said,
+            digest=batch.digest.digest(),
+            **of,
+        )
+
+    async def rest(self) -> list[Outgoing]:
+        """Note in the journal that all was sent, with nothing else in hand. Answers the note, to be sent, or nothing.
+
+        Without it a rebuild would have to send again whatever the last entries said.
+        """
+        if not self._sent_noted < self._said_last <= self._sent:
+            return []
+        batch = self._begin(self._programs())
+        await self._commit(batch, self._entry(batch, PROGRAMS.name))
+        return batch.commit.outbox
+
+    # --- folding again ------------------------------------------------------------------------------------------------
+
+    async def replay(self, told: Sequence[tuple[Entry, Sequence[Record]]]) -> list[Outgoing]:
+        """Fold again what journal entries tell of, in one commit. Answers what may not have been sent by then.
+
+        `told`: the entries that follow on the cell's last commit, each with the records of its range that the topic
+        still holds. Errors: Fenced; Diverged; NotYetPublished when versions that were known then do not come.
+        """
+        self._batches += 1
+        batch = _Batch(Commit(self._epoch, f"{self._owner}:{self._batches}"))
+        all_taken = [self._take(batch, BY_NAME[e.topic], records, e.clock_offset) for e, records in told]
+        learnt = [await self._published_again(entry) for entry, _ in told]
+        events = [pair for taken in all_taken for pair in _events_of(taken)] + [
+            pair for news in learnt for pair in news
+        ]
+        await self._load(batch, events)
+        for (entry, _), taken, news in zip(told, all_taken, learnt, strict=True):
+            self._learn_of(batch, entry.programs)
+            self._begin_entry(batch, (await self._at_least(self._known)).upto(self._known))
+            if batch.commit.meta["commits"] != entry.number:
+                raise Diverged(f"{self.name}: entry {entry.number} follows on {batch.commit.meta['commits'] - 1}")
+            batch.looked_up = {(at.where, at.name): at.shown for at in entry.looked_up}
+            said = len(batch.commit.outbox)
+            await self._fold_taken(batch, BY_NAME[entry.topic], taken, again=True)
+            for key, event in news:
+                await self._fold_one(batch, key, event, self._learnt_record(), again=True)
+            batch.commit.meta |= entry.marks
+            self._compare(batch, entry, said)
+            if entry.topic != PROGRAMS.name:
+                self._advance(batch, entry)
+        batch.commit.outbox = [out for out in batch.commit.outbox if out.number > self._last.sent]
+        batch.commit.meta["sent"] = self._last.sent
+        if batch.commit.meta["commits"] >= self._last.number:
+            batch.commit.meta["ready"] = 1
+        await self._write(batch)
+        return batch.commit.outbox
+
+    def _advance(self, batch: _Batch, entry: Entry) -> None:
+        name = f"position:{entry.topic}"
+        expected, reached = batch.commit.positions.get(name, (self.position(entry.topic),) * 2)
+        if reached != entry.start:
+            raise Diverged(f"{self.name}: entry {entry.number} reads {entry.topic} from {entry.start}, not {reached}")
+        batch.commit.positions[name] = (expected, entry.end)
+
+    def _compare(self, batch: _Batch, entry: Entry, said: int) -> None:
+        """Whether the same was said. Only compacted topics may have forgotten what something was said about."""
+        if batch.said != entry.said:
+            if not BY_NAME[entry.topic].compacted:
+                raise Diverged(
+                    f"{self.name} says other records for its commit {entry.number} ({entry.topic} {entry.start} to "
+                    f"{entry.end}) than it said then: {batch.said}, not {entry.said}. The rules of this version are "
+                    f"others: run the version that wrote the journal"
+                )
+            for out in batch.commit.outbox[said:]:
+                batch.commit.meta[_sent_mark(out.topic, out.partition)] -= 1
+            del batch.commit.outbox[said:]
+            batch.commit.meta["outbox"] += sum(entry.said.values()) - sum(batch.said.values())
+            for mark, count in entry.said.items():
+                batch.commit.meta[mark] = self._number(batch, mark) + count
+        elif batch.digest.digest() != entry.digest:
+            self.said_differently += 1
+
+    async def _published_again(self, entry: Entry) -> list[tuple[str, Event]]:
+        programs = await self._at_least(entry.programs) if entry.learnt else Programs()
+        return [
+            (learnt.key, _as_event(_published(programs, learnt.program_id, learnt.version))) for learnt in entry.learnt
+        ]
+
+    def _learn_of(self, batch: _Batch, counts: Mapping[str, int]) -> None:
+        self._known.update(counts)
+        batch.commit.meta |= {_KNOWN + program_id: count for program_id, count in counts.items()}
+
+    async def _at_least(self, counts: Mapping[str, int]) -> Programs:
+        """The versions that are known here, once they are so many. Errors: NotYetPublished when they do not come."""
+        waited = 0.0
+        while True:
+            programs = self._programs()
+            try:
+                programs.upto(counts)
+                return programs
+            except NotYetPublished:
+                if waited >= PATIENCE_SECONDS:
+                    raise
+                waited += 0.05
+                await self._pause(0.05)
 
     # --- versions that come late --------------------------------------------------------------------------------------
 
@@ -174,91 +361,86 @@ class Cell:
         repriced = self.stage.repriced
         if repriced is None:
             return []
-        marks, news = self._news()
+        programs = self._programs()
+        marks, news = self._news(programs)
         if not marks:
             return []
         touched = await self._patiently(lambda: self._touched(news, repriced)) if news else {}
         outgoing: list[Outgoing] = []
         keys = list(touched)
         for start in range(0, max(1, len(keys)), LEARNT_KEYS):
-            self._batches += 1
-            batch = _Batch(Commit(self._epoch, f"{self._owner}:{self._batches}"))
-            here = [(key, touched[key]) for key in keys[start : start + LEARNT_KEYS]]
+            batch = self._begin(programs)
+            here = [(key, _as_event(touched[key])) for key in keys[start : start + LEARNT_KEYS]]
             await self._load(batch, here)
             for key, event in here:
-                await self._fold_one(batch, key, event, Record(PROGRAMS.name, self.partition, 0, None, None))
-            if start + LEARNT_KEYS >= len(keys):
-                batch.commit.meta |= marks
-            await self._commit(batch)
+                await self._fold_one(batch, key, event, self._learnt_record())
+            reached = marks if start + LEARNT_KEYS >= len(keys) else {}
+            batch.commit.meta |= reached
+            learnt = tuple(Learnt(key, touched[key].program_id, touched[key].version) for key, _ in here)
+            await self._commit(batch, self._entry(batch, PROGRAMS.name, learnt=learnt, marks=reached))
             outgoing += batch.commit.outbox
         return outgoing
 
-    def _news(self) -> tuple[dict[str, int], list[tuple[Event, ProgramPublished]]]:
+    def _learnt_record(self) -> Record:
+        return Record(PROGRAMS.name, self.partition, 0, None, None)
+
+    def _news(self, programs: Programs) -> tuple[dict[str, int], list[ProgramPublished]]:
         """The marks to set, and the versions not folded yet that may concern events folded before they were known.
 
         A first version is in force from the beginning: no event of the program was folded without it.
         """
-        programs = self._programs()
         marks: dict[str, int] = {}
-        news: list[tuple[Event, ProgramPublished]] = []
+        news: list[ProgramPublished] = []
         for program_id in programs:
             versions = programs.versions(program_id)
             folded = self._meta.get(_mark(program_id), 0)
             if versions[-1][1].version <= folded or all(p.pricing != "at_event" for _, p in versions):
                 continue
             marks[_mark(program_id)] = versions[-1][1].version
-            for since, program in versions:
-                if program.version > max(1, folded):
-                    number, document = program.version, program.as_document()
-                    published = ProgramPublished(
-                        program_id=program_id, version=number, effective_at=since, document=document
-                    )
-                    event_id = derived_id("published", program_id, number)
-                    news.append((Event(event_id, "/attribution", since, published), published))
+            news += [
+                _published(programs, program_id, program.version)
+                for _, program in versions
+                if program.version > max(1, folded)
+            ]
         return marks, news
 
     async def _touched(
         self,
-        news: Sequence[tuple[Event, ProgramPublished]],
+        news: Sequence[ProgramPublished],
         repriced: Callable[[Any, ProgramPublished], bool],
-    ) -> dict[str, Event]:
-        """The keys that the versions can concern, each with the one of them that is in force from the earliest time.
+    ) -> dict[str, ProgramPublished]:
+        """The keys that the versions can concern, in order, each with the one that is in force from the earliest time.
 
         A later version may be in force from an earlier time, and a step looks at everything from there on.
         """
-        found: dict[str, Event] = {}
-        named = [(published.program_id.encode(), event, published) for event, published in news]
+        found: dict[str, ProgramPublished] = {}
+        named = [(published.program_id.encode(), published) for published in news]
         async for states in self._store.scan():
             for key, blob in states.items():
                 # Looking for the id is cheaper than decoding, and most states are of other programs.
-                likely = [(event, published) for name, event, published in named if name in blob]
+                likely = [published for name, published in named if name in blob]
                 if not likely:
                     continue
                 state = self._decode(blob)
-                concerned = [event for event, published in likely if repriced(state, published)]
+                concerned = [published for published in likely if repriced(state, published)]
                 if concerned:
-                    found[key] = min(concerned, key=lambda event: event.time)
+                    found[key] = min(concerned, key=lambda published: published.effective_at)
             await asyncio.sleep(0)
-        return found
-
-    async def _know_what_was_folded(self) -> None:
-        marks = [name.removeprefix(_mark("")) for name in self._meta if name.startswith(_mark(""))]
-        waited = 0.0
-        while True:
-            latest = {program_id: self._programs().latest(program_id) for program_id in marks}
-            behind = [p for p, known in latest.items() if not known or known.version < self._meta[_mark(p)]]
-            if not behind:
-                return
-            if waited >= PATIENCE_SECONDS:
-                raise NotYetPublished(f"{self.name} has folded versions of {behind} that are not known")
-            waited += 0.05
-            await self._pause(0.05)
+        return dict(sorted(found.items()))
 
     async def trim(self, sent: Sequence[Outgoing]) -> None:
-        """Forget what was seen to be sent."""
+        """Forget what was seen to be sent. Batches are sent in order, so nothing before it is unsent."""
+        self._sent = max([self._sent, *(out.number for out in sent)])
         await self._patiently(lambda: self._store.trim(self._epoch, [out.number for out in sent]))
 
     # --- take -------------------------------------------------------------------------------------------------------
+
+    def _take(self, batch: _Batch, topic: Topic, records: Sequence[Record], clock_offset: int) -> Taken:
+        return [
+            (record, border.take(record, topic, self.stage, self.partitions, clock_offset))
+            for record in records
+            if self._is_next_of_its_edge(record, batch)
+        ]
 
     def _is_next_of_its_edge(self, record: Record, batch: _Batch) -> bool:
         """Whether a numbered record is new. A number seen before is a resend; a hole means that a record is lost."""
@@ -287,15 +469,17 @@ class Cell:
         commands = list(dict.fromkeys(command for _, event in events if (command := _command_of(event))))
         loaded = await self._patiently(lambda: self._store.load(unknown, rows, commands))
         for key in keys:
-            blob = loaded.states.get(key)
-            batch.states[key] = (
-                self._states[key] if key in self._states else self._decode(blob) if blob else self.stage.empty
-            )
-            batch.rows[key] = Rows()
+            self._have(batch, key, loaded.states.get(key))
         for key, row_id in rows:
             row = loaded.rows.get((key, row_id))
             batch.rows[key].put(row_id, msgspec.msgpack.decode(row, type=self.stage.row) if row else None)
         batch.answered |= loaded.answered
+
+    def _have(self, batch: _Batch, key: str, blob: bytes | None) -> None:
+        batch.states[key] = (
+            self._states[key] if key in self._states else self._decode(blob) if blob else self.stage.empty
+        )
+        batch.rows[key] = Rows()
 
     def _decode(self, blob: bytes) -> Any:
         return msgspec.msgpack.decode(blob, type=type(self.stage.empty))
@@ -307,20 +491,38 @@ class Cell:
                 stored = await self._patiently(lambda: self._store.load_rows(key))
                 decode = msgspec.msgpack.decode
                 batch.rows[key].fill({row_id: decode(blob, type=self.stage.row) for row_id, blob in stored.items()})
-            case ("peek", stage, other):
-                partition = partition_of(other, self.partitions)
-                blob = await self._patiently(lambda: self._store.peek(stage, partition, other))
-                kind = type(self._siblings[stage].empty)
-                batch.peeked[stage, other] = msgspec.msgpack.decode(blob, type=kind) if blob else None
+            case ("own", other):
+                loaded = await self._patiently(lambda: self._store.load([other], [], []))
+                self._have(batch, other, loaded.states.get(other))
+            case ("peek", where, name) if where in self.stage.outside:
+                batch.looked_up[where, name] = msgspec.msgpack.encode(self.stage.outside[where](name))
+            case ("peek", where, name):
+                sibling, partition = self._siblings[where], partition_of(name, self.partitions)
+                blob = await self._patiently(lambda: self._store.peek(where, partition, name))
+                state = msgspec.msgpack.decode(blob, type=type(sibling.empty)) if blob else None
+                batch.looked_up[where, name] = None if state is None else msgspec.msgpack.encode(sibling.shows(state))
             case _:
                 raise missing
 
     # --- fold -------------------------------------------------------------------------------------------------------
 
-    async def _fold_one(self, batch: _Batch, key: str, event: Event, record: Record) -> None:
+    async def _fold_taken(self, batch: _Batch, topic: Topic, taken: Taken, *, again: bool = False) -> None:
+        for record, what in taken:
+            match what:
+                case border.Folded(key=key, event=event):
+                    await self._fold_one(batch, key, event, record, again=again)
+                case DeadLetter():
+                    self._dead_letter(batch, what)
+                case border.PutBack(key=key):
+                    self._send(batch, topic, key.encode(), record.value, _without_edge(record.headers))
+                case border.Ignored(why=why):
+                    counter = f"ignored:{why}"
+                    batch.commit.meta[counter] = self._number(batch, counter) + 1
+
+    async def _fold_one(self, batch: _Batch, key: str, event: Event, record: Record, *, again: bool = False) -> None:
         if _command_of(event) in batch.answered:
             return
-        change = await self._step(batch, key, event, record)
+        change = await self._step(batch, key, event, record, again)
         if change.state is not None and change.state != batch.states[key]:
             waiting = self.stage.waiting(change.state) - self.stage.waiting(batch.states[key])
             if waiting:
@@ -339,29 +541,35 @@ class Cell:
             if BY_NAME[letter.record.topic].first_reader == self.stage.name:
                 self._dead_letter(batch, letter)
 
-    async def _step(self, batch: _Batch, key: str, event: Event, record: Record) -> Change[Any, Any]:
-        def peek(stage: str, other: str) -> Any:
-            if stage == self.stage.name and partition_of(other, self.partitions) == self.partition:
-                own = batch.states.get(other, self._states.get(other))
-                if own is not None:
-                    return None if own == self.stage.empty else own
-            if (stage, other) not in batch.peeked:
-                raise Missing("peek", stage, other)
-            return batch.peeked[stage, other]
+    async def _step(self, batch: _Batch, key: str, event: Event, record: Record, again: bool) -> Change[Any, Any]:
+        def peek(where: str, name: str) -> Any:
+            if where == self.stage.name and partition_of(name, self.partitions) == self.partition:
+                own = batch.states.get(name, self._states.get(name))
+                if own is None:
+                    raise Missing("own", name)
+                return None if own == self.stage.empty else self.stage.shows(own)
+            if (where, name) not in batch.looked_up:
+                raise Missing("peek", where, name)
+            return self._shown(where, batch.looked_up[where, name])
 
-        waited = 0.0
         while True:
-            context = Context(key, self._programs(), batch.rows[key], record, peek)
+            context = Context(key, batch.programs, batch.rows[key], record, peek)
             try:
                 return self.stage.step(context, batch.states[key], event)
             except Missing as missing:
+                if again and missing.what[0] == "peek":
+                    raise Diverged(
+                        f"{self.name} looks up {missing.what[1:]} for {event.id}, and did not then"
+                    ) from None
                 await self._supply(batch, key, missing)
-            except NotYetPublished:
-                # The version is on its way: whoever spoke of it read it from the same topic.
-                if waited >= PATIENCE_SECONDS:
-                    raise
-                waited += 0.05
-                await self._pause(0.05)
+
+    def _shown(self, where: str, blob: bytes | None) -> Any:
+        if blob is None:
+            return None
+        if where in self.stage.outside:
+            return msgspec.msgpack.decode(blob)
+        sibling = self._siblings[where]
+        return msgspec.msgpack.decode(blob, type=type(sibling.shows(sibling.empty)))
 
     def _emit(self, batch: _Batch, emit: Emit) -> None:
         topic = TOPIC_OF[type(emit.data)]
@@ -404,15 +612,27 @@ class Cell:
     ) -> None:
         target = partition_of(key, self.partitions) if key else self.partition
         number = self._number(batch, "outbox") + 1
-        mark = f"sent:{topic.name}:{target}"
+        mark = _sent_mark(topic.name, target)
         of_edge = self._number(batch, mark) + 1
         batch.commit.meta |= {"outbox": number, mark: of_edge}
+        batch.said[mark] = batch.said.get(mark, 0) + 1
+        batch.digest.update(b"%d:%b" % (len(value or b""), value or b""))
         edge = ((EDGE_HEADER, self.name.encode()), (NUMBER_HEADER, str(of_edge).encode()))
         batch.commit.outbox.append(Outgoing(number, topic.name, target, key, value, (*headers, *edge)))
 
     # --- commit -----------------------------------------------------------------------------------------------------
 
-    async def _commit(self, batch: _Batch) -> None:
+    async def _commit(self, batch: _Batch, entry: Entry) -> None:
+        number = batch.commit.meta["outbox"] - sum(batch.said.values())
+        topic = JOURNALS[self.stage.name].name
+        told = Outgoing(number, topic, self.partition, self.name.encode(), journal.encoded(entry), ())
+        batch.commit.outbox.insert(0, told)
+        await self._write(batch)
+        self._sent_noted = entry.sent
+        if batch.said:
+            self._said_last = batch.commit.meta["outbox"]
+
+    async def _write(self, batch: _Batch) -> None:
         encode = msgspec.msgpack.encode
         commit = batch.commit
         commit.states = {key: encode(batch.states[key]) for key in batch.dirty_states}
@@ -445,9 +665,34 @@ class Cell:
                 waited, delay = waited + delay, min(1.0, delay * 2)
 
 
+_KNOWN = "known:"
+"""Meta fields `known:<program>`: how many versions of it were known at the last commit."""
+
+
 def _mark(program_id: str) -> str:
     """The meta field that says up to which version the cell has folded a program."""
     return f"program:{program_id}"
+
+
+def _sent_mark(topic: str, partition: int) -> str:
+    """The meta field that says how many records the cell has said to a topic's partition."""
+    return f"sent:{topic}:{partition}"
+
+
+def _published(programs: Programs, program_id: str, version: int) -> ProgramPublished:
+    since = next(since for since, program in programs.versions(program_id) if program.version == version)
+    document = programs.version(program_id, version).as_document()
+    return ProgramPublished(program_id=program_id, version=version, effective_at=since, document=document)
+
+
+def _as_event(published: ProgramPublished) -> Event:
+    """A published version as an event to step with."""
+    event_id = derived_id("published", published.program_id, published.version)
+    return Event(event_id, "/attribution", published.effective_at, published)
+
+
+def _events_of(taken: Taken) -> list[tuple[str, Event]]:
+    return [(what.key, what.event) for _, what in taken if isinstance(what, border.Folded)]
 
 
 @cache

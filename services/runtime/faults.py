@@ -8,7 +8,7 @@ import os
 import signal
 from typing import Literal, get_args
 
-Point = Literal["fetched", "loaded", "folded", "committed", "half_sent", "sent", "trimmed"]
+Point = Literal["fetched", "loaded", "folded", "committed", "journaled", "half_sent", "sent", "trimmed"]
 POINTS: tuple[Point, ...] = get_args(Point)
 
 _armed = os.environ.get("REFSTREAM_FAULT", "")

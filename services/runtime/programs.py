@@ -93,7 +93,7 @@ class ProgramsFeed:
                     log.error("a record of the programs topic is no program", extra={"offset": record.offset})
                     continue
                 if isinstance(event.data, ProgramPublished):
-                    self.programs.publish(event.data)
+                    self.programs = self.programs.with_version(event.data)
                     published = True
             self._moved.set()
         return published

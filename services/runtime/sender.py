@@ -1,4 +1,7 @@
-"""Sending an outbox to Kafka: idempotent, acks=all, whole batches, in order per partition."""
+"""Sending an outbox to Kafka: idempotent, acks=all, whole batches, in order per partition, its journal entries first.
+
+What has been said must have its entry: a cell whose Redis is lost folds again what the journal tells, and nothing else.
+"""
 
 import asyncio
 import logging
@@ -8,6 +11,7 @@ from typing import Any
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
+from schemas.topics import JOURNALS
 from services.runtime.faults import reach
 from services.runtime.settings import Settings
 from services.runtime.store import Outgoing
@@ -75,12 +79,18 @@ class Sender:
                 log.warning("a failed producer did not stop cleanly")
 
     async def _send_all(self, producer: AIOKafkaProducer, stage: str, records: Sequence[Outgoing]) -> None:
+        own = JOURNALS[stage].name
+        await self._send_topics(producer, stage, [record for record in records if record.topic == own])
+        reach("journaled", stage)
+        await self._send_topics(producer, stage, [record for record in records if record.topic != own])
+
+    async def _send_topics(self, producer: AIOKafkaProducer, stage: str, records: Sequence[Outgoing]) -> None:
         groups: dict[tuple[str, int], list[Outgoing]] = {}
         for record in records:
             groups.setdefault((record.topic, record.partition), []).append(record)
         waiting: list[asyncio.Future[Any]] = []
         for number, ((topic, partition), group) in enumerate(groups.items()):
-            if number == len(groups) // 2:
+            if number == len(groups) // 2 and topic != JOURNALS[stage].name:
                 reach("half_sent", stage)
             waiting += [
                 await producer.send_batch(batch, topic, partition=partition) for batch in _batches(producer, group)

@@ -17,71 +17,12 @@ from schemas.events import Event, ProgramPublished, event_json, parse_event
 from schemas.ids import partition_of
 from schemas.programs import Programs
 from schemas.topics import PROGRAMS, TOPIC_OF
+from services.runtime import recovery
 from services.runtime.cell import Cell
+from services.runtime.memory import MemoryStore
+from services.runtime.recovery import MemoryLogReader
 from services.runtime.stage import Record, Row, Stage, State
-from services.runtime.store import Commit, Loaded, Opened, Outgoing, Verdict
-
-
-class MemoryStore:
-    """One cell's memory. Survives its owner, like Redis does."""
-
-    def __init__(self, world: "World", stage: str, partition: int) -> None:
-        self._world, self.name = world, (stage, partition)
-        self.epoch, self.token = 0, ""
-        self.meta: dict[str, int] = {}
-        self.states: dict[str, bytes] = {}
-        self.rows: dict[str, dict[str, bytes]] = {}
-        self.find: dict[str, str] = {}
-        self.answers: dict[str, bytes] = {}
-        self.outbox: dict[int, Outgoing] = {}
-
-    async def open(self) -> Opened:
-        self.epoch += 1
-        return Opened(self.epoch, dict(self.meta), tuple(out for _, out in sorted(self.outbox.items())))
-
-    async def load(self, keys: Sequence[str], rows: Sequence[tuple[str, str]], commands: Sequence[str]) -> Loaded:
-        return Loaded(
-            {key: self.states[key] for key in keys if key in self.states},
-            {(key, row): self.rows[key][row] for key, row in rows if row in self.rows.get(key, {})},
-            frozenset(command for command in commands if command in self.answers),
-        )
-
-    async def load_rows(self, key: str) -> Mapping[str, bytes]:
-        return dict(self.rows.get(key, {}))
-
-    async def peek(self, stage: str, partition: int, key: str) -> bytes | None:
-        return self._world.stores[stage, partition].states.get(key)
-
-    async def scan(self) -> AsyncIterator[Mapping[str, bytes]]:
-        for key in sorted(self.states):
-            yield {key: self.states[key]}
-
-    async def commit(self, commit: Commit) -> Verdict:
-        if commit.epoch != self.epoch:
-            return Verdict.FENCED
-        if commit.token == self.token:
-            return Verdict.MINE_ALREADY
-        if any(self.meta.get(name, 0) != expected for name, (expected, _) in commit.positions.items()):
-            return Verdict.FENCED
-        self.token = commit.token
-        self.meta |= {name: new for name, (_, new) in commit.positions.items()} | commit.meta
-        self.states |= commit.states
-        self.find |= commit.find
-        self.answers |= commit.answers
-        for key, rows in commit.rows.items():
-            mine = self.rows.setdefault(key, {})
-            for row_id, blob in rows.items():
-                if blob is None:
-                    mine.pop(row_id, None)
-                else:
-                    mine[row_id] = blob
-        self.outbox |= {out.number: out for out in commit.outbox}
-        return Verdict.APPLIED
-
-    async def trim(self, epoch: int, numbers: Sequence[int]) -> None:
-        if epoch == self.epoch:
-            for number in numbers:
-                self.outbox.pop(number, None)
+from services.runtime.store import Outgoing
 
 
 class _Feed:
@@ -101,8 +42,11 @@ class _Feed:
             for record in log[read:]:
                 data = parse_event(record.value).data
                 if isinstance(data, ProgramPublished):
-                    self.programs.publish(data)
+                    self.programs = self.programs.with_version(data)
             self._read[number] = len(log)
+
+    async def catch_up(self) -> None:
+        self.read()
 
 
 class World:
@@ -110,28 +54,34 @@ class World:
 
     There are as many processes as partitions; each hears of program versions at its own time. `programs` is what the
     APIs know: all that was published when `run` ended. `crashes`: the share of turns in which a cell's owner dies at a
-    random step; what it had sent or not is then sent again by the next one, perhaps in another process.
+    random step; what it had sent or not is then sent again by the next one, perhaps in another process. `losses`: the
+    share of turns in which the cell's memory is emptied, or goes back to an earlier copy of itself.
     """
 
     def __init__(
-        self, stages: Sequence[Stage[Any, Any]], *, partitions: int = 2, seed: int = 0, crashes: float = 0.0
+        self,
+        stages: Sequence[Stage[Any, Any]],
+        *,
+        partitions: int = 2,
+        seed: int = 0,
+        crashes: float = 0.0,
+        losses: float = 0.0,
     ) -> None:
         self.stages = {stage.name: stage for stage in stages}
         self.partitions = partitions
         self.log: dict[tuple[str, int], list[Record]] = defaultdict(list)
-        self.stores = {
-            (name, number): MemoryStore(self, name, number) for name in self.stages for number in range(partitions)
-        }
-        self._rng, self._crashes = random.Random(seed), crashes  # noqa: S311 (a seed to repeat)
+        self.stores = {(name, number): MemoryStore(self._peek) for name in self.stages for number in range(partitions)}
+        self._rng, self._crashes, self._losses = random.Random(seed), crashes, losses  # noqa: S311 (a seed to repeat)
+        self._copies: dict[tuple[str, int], MemoryStore] = {}
         self._cells: dict[tuple[str, int], Cell] = {}
         self._feeds = [_Feed(self.log, partitions) for _ in range(partitions)]
-        self._feed = _Feed(self.log, partitions)
+        self.feed = _Feed(self.log, partitions)
         self._process_of = {name: name[1] for name in self.stores}
         self._to_learn: set[tuple[str, int]] = set()
 
     @property
     def programs(self) -> Programs:
-        return self._feed.programs
+        return self.feed.programs
 
     # --- the log ----------------------------------------------------------------------------------------------------
 
@@ -199,7 +149,27 @@ class World:
                 continue
             self._send(outgoing)
             await cell.trim(outgoing)
-        self._feed.read()
+            self._perhaps_lose((stage, partition))
+        if self._losses:
+            for stage, partition in self.stores:
+                await self._cell(stage, partition)
+        self.feed.read()
+
+    def _perhaps_lose(self, name: tuple[str, int]) -> None:
+        """Some memory of a cell is lost; its owner notices when it is fenced, at the latest, and opens it anew."""
+        drawn = self._rng.random() if self._losses else 1.0
+        if drawn < self._losses / 2:
+            self.lose(name, self._copies.pop(name, None))
+        elif drawn < self._losses:
+            self._copies[name] = self.stores[name].copied()
+
+    def lose(self, name: tuple[str, int], copied: MemoryStore | None = None) -> None:
+        """Put an earlier copy of a cell's memory in its place, or nothing at all."""
+        self.stores[name] = copied or MemoryStore(self._peek)
+        self._cells.pop(name, None)
+
+    def _peek(self, stage: str, partition: int, key: str) -> bytes | None:
+        return self.stores[stage, partition].states.get(key)
 
     async def _work(self) -> list[int | tuple[tuple[str, int], str]]:
         """What can be done next: a process hears of versions, a cell folds those or records of a topic."""
@@ -237,7 +207,7 @@ class World:
                 pause=self._pause,
             )
             self._cells[stage, partition] = cell
-            left = await cell.open()
+            left = await recovery.opened(cell, MemoryLogReader(self.log, partition))
             if self.stages[stage].repriced:
                 self._to_learn.add((stage, partition))
             self._send(left)

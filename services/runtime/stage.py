@@ -108,7 +108,8 @@ class Change(Generic[State, Row]):
 class Missing(LookupError):
     """Something that a step asked for is not loaded yet: the loop loads it and calls the step again.
 
-    `what`: ("rows",) all rows of the key; ("peek", stage, key) the committed state of another key of the service.
+    `what`: ("rows",) all rows of the key; ("own", key) another key of the same cell; ("peek", stage, key) what another
+    cell of the service shows of a key.
     """
 
     def __init__(self, *what: str) -> None:
@@ -130,14 +131,18 @@ class Rows(Generic[Row]):
         raise Missing("rows")
 
     def all(self) -> dict[str, Row]:
-        """Every row of the key. A late event's way to recompute; not for the common case."""
+        """Every row of the key, in order of id. A late event's way to recompute; not for the common case."""
         if not self.complete:
             raise Missing("rows")
-        return {row_id: row for row_id, row in self._loaded.items() if row is not None}
+        return {row_id: row for row_id, row in sorted(self._loaded.items()) if row is not None}
 
     def put(self, row_id: str, row: Row | None) -> None:
         """For the loop: later events of a batch see the rows that earlier ones wrote."""
         self._loaded[row_id] = row
+
+    def knows(self, row_id: str) -> bool:
+        """For the loop: whether a row need not be loaded."""
+        return self.complete or row_id in self._loaded
 
     def fill(self, stored: Mapping[str, Row]) -> None:
         """For the loop: all stored rows, under those that the batch has written since."""
@@ -152,9 +157,10 @@ class Rows(Generic[Row]):
 class Context(Generic[Row]):
     """What a step may look at beside its key's state.
 
-    `programs`: every published program version. `rows`: the key's rows. `record`: where the event came from.
-    `key`: the key that is folded. `peek(stage, key)`: the committed state of a key of another cell of the same service,
-    or None; what is read there is decided once and goes to the log with the decision.
+    `programs`: every program version that is known. `rows`: the key's rows. `record`: where the event came from.
+    `key`: the key that is folded. `peek(stage, key)`: what a stage of the same service shows (`Stage.shows`) of a key,
+    None of one never seen; or what something outside of the log says (`Stage.outside`). What is read there is decided
+    once and goes to the journal with the decision.
     """
 
     key: str
@@ -175,7 +181,8 @@ class Stage(Generic[State, Row]):
     said of a key; the loop then calls `step` with it, once (`cell.py`, versions that come late). A state that depends
     on a program names its id. None: the stage prices nothing by the version in force at the event. `key`: the key to
     fold an event under instead of its topic's, None to pass the event over; several cells may then have a state under
-    the same key, each of what it has read itself.
+    the same key, each of what it has read itself. `shows`: what other keys may look at, nothing personal, since it goes
+    to their journals. `outside`: what is asked of something that is not on the log (a secret of the settings), by name.
     """
 
     name: str
@@ -187,6 +194,8 @@ class Stage(Generic[State, Row]):
     waiting: Callable[[State], int] = lambda state: 0
     repriced: Callable[[State, ProgramPublished], bool] | None = None
     key: Callable[[Event], str | None] | None = None
+    shows: Callable[[State], Any] = lambda state: state
+    outside: Mapping[str, Callable[[str], Any]] = field(default_factory=dict)
 
     @property
     def service(self) -> str:

@@ -1,10 +1,10 @@
 """What a cell remembers, in Redis. One cell, one hash tag, so that each commit stays on one node of a cluster.
 
-    {commission.sales:3}:meta      epoch, writer token, positions, edges, numbers sent, counts
+    {commission.sales:3}:meta      epoch, ready, commits, writer token, positions, edges, numbers sent, counts
     {commission.sales:3}:state     key → state
     {commission.sales:3}:rows:KEY  row id → row
     {commission.sales:3}:find      name → key
-    {commission.sales:3}:answers   command id → decision
+    {commission.sales:3}:answers   command id → number of the outbox by which it is on the log, and the decision
     {commission.sales:3}:outbox    number → record to send
 
 The commit is one script: it checks the epoch and the positions before it writes anything, since a script that fails
@@ -25,6 +25,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from schemas.commands import Answered
 from schemas.ids import partition_of
+from services.runtime.journal import Last
 from services.runtime.reader import Rebuilding
 from services.runtime.stage import Row, Stage, State
 
@@ -82,8 +83,11 @@ class Loaded:
 class CellStore(Protocol):
     """The memory of one cell. Two implementations: Redis (here) and memory (`simulate.py`)."""
 
-    async def open(self) -> Opened:
-        """Take ownership: a new epoch; what an earlier owner left."""
+    async def open(self, last: Last = ...) -> Opened:
+        """Take ownership: a new epoch, above all of the journal's; what an earlier owner left.
+
+        Where the journal has more commits the cell is closed to readers until a commit says `ready`.
+        """
         ...
 
     async def load(self, keys: Sequence[str], rows: Sequence[tuple[str, str]], commands: Sequence[str]) -> Loaded: ...
@@ -93,7 +97,7 @@ class CellStore(Protocol):
         ...
 
     async def peek(self, stage: str, partition: int, key: str) -> bytes | None:
-        """The committed state of a key of another cell. Errors: Rebuilding while that cell was never opened."""
+        """The committed state of a key of another cell. Errors: Rebuilding while that cell is not ready."""
         ...
 
     def scan(self) -> AsyncIterator[Mapping[str, bytes]]:
@@ -107,6 +111,7 @@ class CellStore(Protocol):
         ...
 
 
+READY = b"1"
 SCANNED_STATES = 500
 """How many states one step of a scan asks for: about a millisecond of Redis."""
 
@@ -121,6 +126,12 @@ def tag(stage: str, partition: int) -> str:
 
 _OPEN = """
 local epoch = redis.call('HINCRBY', KEYS[1], 'epoch', 1)
+if epoch <= tonumber(ARGV[1]) then
+  epoch = tonumber(ARGV[1]) + 1
+  redis.call('HSET', KEYS[1], 'epoch', epoch)
+end
+local behind = tonumber(redis.call('HGET', KEYS[1], 'commits') or '0') < tonumber(ARGV[2])
+redis.call('HSET', KEYS[1], 'ready', behind and 0 or 1)
 return {epoch, redis.call('HGETALL', KEYS[1]), redis.call('HVALS', KEYS[2])}
 """
 
@@ -170,6 +181,7 @@ if redis.call('HGET', KEYS[1], 'epoch') ~= ARGV[1] then return 0 end
 for from = 2, #ARGV, 2000 do
   redis.call('HDEL', KEYS[2], unpack(ARGV, from, math.min(from + 1999, #ARGV)))
 end
+redis.call('HSET', KEYS[1], 'sent', ARGV[#ARGV])
 return 1
 """
 
@@ -199,8 +211,9 @@ class RedisCellStore:
     def _key(self, name: str) -> str:
         return f"{self._tag}:{name}"
 
-    async def open(self) -> Opened:
-        epoch, flat, outbox = await self._open(keys=[self._key("meta"), self._key("outbox")])
+    async def open(self, last: Last = Last()) -> Opened:  # noqa: B008 (frozen)
+        keys = [self._key("meta"), self._key("outbox")]
+        epoch, flat, outbox = await self._open(keys=keys, args=[last.epoch, last.number])
         meta = {
             name.decode(): int(value) for name, value in zip(flat[::2], flat[1::2], strict=True) if name != b"token"
         }
@@ -240,10 +253,10 @@ class RedisCellStore:
     async def peek(self, stage: str, partition: int, key: str) -> bytes | None:
         other = tag(stage, partition)
         async with self._redis.pipeline(transaction=False) as pipe:
-            pipe.hexists(f"{other}:meta", "epoch")
+            pipe.hget(f"{other}:meta", "ready")
             pipe.hget(f"{other}:state", key)
-            opened, blob = await pipe.execute()
-        if not opened:
+            ready, blob = await pipe.execute()
+        if ready != READY:
             raise Rebuilding(f"{stage} {partition}")
         return cast(bytes | None, blob)
 
@@ -260,7 +273,9 @@ class RedisCellStore:
         for name, (expected, new) in commit.positions.items():
             args += (name, expected, new)
         outbox = {str(out.number): msgspec.msgpack.encode(out) for out in commit.outbox}
-        for pairs in (commit.meta, commit.states, commit.find, commit.answers, outbox):
+        by = b"%d:" % commit.meta.get("outbox", 0)
+        answers = {command_id: by + answer for command_id, answer in commit.answers.items()}
+        for pairs in (commit.meta, commit.states, commit.find, answers, outbox):
             args.append(2 * len(pairs))
             for pair in cast(Mapping[str, Any], pairs).items():
                 args += pair
@@ -273,7 +288,7 @@ class RedisCellStore:
 
     async def trim(self, epoch: int, numbers: Sequence[int]) -> None:
         if numbers:
-            await self._trim(keys=[self._key("meta"), self._key("outbox")], args=[epoch, *numbers])
+            await self._trim(keys=[self._key("meta"), self._key("outbox")], args=[epoch, *sorted(numbers)])
 
 
 class RedisReader:
@@ -289,17 +304,17 @@ class RedisReader:
         return [tag(stage.name, partition) for partition in range(self._partitions)]
 
     async def _ask(self, *questions: tuple[str, str, Sequence[Any]]) -> list[Any]:
-        """One round trip for (tag, command, arguments after it); Rebuilding when a cell was never opened."""
+        """One round trip for (tag, command, arguments after it); Rebuilding when a cell is not ready."""
         async with self._redis.pipeline(transaction=False) as pipe:
             for cell in dict.fromkeys(cell for cell, _, _ in questions):
-                pipe.hexists(f"{cell}:meta", "epoch")
-            opened = len(pipe)
+                pipe.hget(f"{cell}:meta", "ready")
+            cells = len(pipe)
             for cell, command, (name, *arguments) in questions:
                 getattr(pipe, command)(f"{cell}:{name}", *arguments)
             replies = await pipe.execute()
-        if not all(replies[:opened]):
-            raise Rebuilding("a cell was not opened yet")
-        return replies[opened:]
+        if any(ready != READY for ready in replies[:cells]):
+            raise Rebuilding("a cell is being rebuilt")
+        return replies[cells:]
 
     async def ready(self, stages: Sequence[Stage[Any, Any]]) -> bool:
         """Whether every cell of the stages can be read."""
@@ -334,8 +349,14 @@ class RedisReader:
 
     async def answer(self, stages: Sequence[Stage[Any, Any]], command_id: str) -> Answered | None:
         cells = [cell for stage in stages for cell in self._tags(stage)]
-        replies = await self._ask(*((cell, "hget", ("answers", command_id)) for cell in cells))
-        return next((Answered.model_validate_json(reply) for reply in replies if reply), None)
+        asked = [(cell, "hget", ("answers", command_id)) for cell in cells]
+        replies = await self._ask(*asked, *((cell, "hget", ("meta", "sent")) for cell in cells))
+        for answer, sent in zip(replies[: len(cells)], replies[len(cells) :], strict=True):
+            if answer:
+                by, _, decision = answer.partition(b":")
+                # Before it is on the log it may still be lost with Redis, and decided otherwise.
+                return Answered.model_validate_json(decision) if int(by) <= int(sent or 0) else None
+        return None
 
     async def all_states(self, stage: Stage[State, Row]) -> AsyncIterator[tuple[str, State]]:
         for cell in self._tags(stage):

@@ -9,12 +9,15 @@ What is Faust's here: membership, assignment, rebalance, fetching, signals and s
 - *Assignment.* Kafka's range assignor, which gives a member the same partition numbers of all topics: whole cells.
 - *Topics of several stages.* A batch goes to every stage of the service that reads its topic; reading goes on from the
   least of their positions, and each drops what it has folded.
+- *Redis that loses data.* A worker looks every second whether Redis has what it committed. Where Redis was emptied or
+  restored from a copy, the worker asks the group for a rebalance: cells are opened anew and fold again what is lacking.
 - *Timers.* What a service does by the clock (`timers` of its package) runs beside the cells, in every worker.
 - *Exceptions.* None leaves an agent: Faust would go on behind the failed batch. Anything unexpected ends the process,
   before its batch is committed.
 """
 
 import asyncio
+import contextlib
 import importlib
 import logging
 import os
@@ -28,21 +31,24 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
 from schemas.programs import Programs
-from schemas.topics import PROGRAMS
+from schemas.topics import JOURNALS, PROGRAMS
+from services.runtime import recovery
 from services.runtime.cell import Cell, Fenced
 from services.runtime.faults import reach
+from services.runtime.kafka_log import KafkaLogReader, as_record
 from services.runtime.programs import ProgramsFeed
 from services.runtime.sender import Sender
 from services.runtime.settings import Settings
-from services.runtime.stage import Record, Stage
-from services.runtime.store import Outgoing, RedisCellStore, connect
+from services.runtime.stage import Stage
+from services.runtime.store import TRANSIENT, Outgoing, RedisCellStore, connect, tag
 
 log = logging.getLogger(__name__)
 
 FETCHED_RECORDS = 2_000
 BUFFERED_BATCHES = 32
 UNSENT_BATCHES = 4
-OFFSETS_EVERY_SECONDS = 1.0
+OFFSETS_EVERY_SECONDS = LOOK_AT_REDIS_EVERY_SECONDS = 1.0
+REST = ""
 FENCED_EXIT, FAILED_EXIT = 71, 70
 
 
@@ -140,8 +146,8 @@ class _OpenCell:
         self._tasks: list[asyncio.Task[None]] = []
         self._closing = False
 
-    async def start(self) -> None:
-        left = await self.cell.open()
+    async def start(self, reader: recovery.LogReader) -> None:
+        left = await recovery.opened(self.cell, reader)
         if left:
             await self._send(left)
         self._tasks = [
@@ -153,6 +159,11 @@ class _OpenCell:
     def tell_news(self) -> None:
         """Let the cell fold the program versions that it has not folded yet, after the batches before it."""
         self._batches.put_nowait((PROGRAMS.name, []))
+
+    def let_rest(self) -> None:
+        """Let the cell note that all was sent, if that is so by then and nothing else is to be done."""
+        if not self.buffered:
+            self._batches.put_nowait((REST, []))
 
     def put(self, topic: str, records: list[Any]) -> None:
         self._batches.put_nowait((topic, records))
@@ -170,10 +181,12 @@ class _OpenCell:
     async def _fold_all(self) -> None:
         while (taken := await self._batches.get()) and not self._closing:
             topic, records = taken
-            if topic == PROGRAMS.name:
+            if topic == REST:
+                outgoing = [] if self.buffered else await self.cell.rest()
+            elif topic == PROGRAMS.name:
                 outgoing = await self.cell.learn()
             else:
-                outgoing = await self.cell.fold(topic, [_record(record) for record in records])
+                outgoing = await self.cell.fold(topic, [as_record(record) for record in records])
             if outgoing:
                 await self._unsent.put(outgoing)
             self._keeper.made_room()
@@ -194,6 +207,10 @@ class _OpenCell:
         try:
             await work
         except Fenced:
+            if await self._keeper.has_lost(self.cell):
+                self._closing = True
+                self._unsent.put_nowait(None)
+                return self._keeper.open_anew()
             log.warning("another owner has taken the cell over", extra={"cell": self.cell.name})
             _end(FENCED_EXIT)
         except asyncio.CancelledError:
@@ -251,7 +268,9 @@ class Keeper:
                     clock_offset_seconds=self._settings.clock_offset,
                 )
                 opened = _OpenCell(self, cell)
-                await opened.start()
+                topics = [JOURNALS[name].name, *(topic.name for topic in stage.reads)]
+                async with KafkaLogReader(self._settings, topics, partition) as reader:
+                    await opened.start(reader)
                 self._cells[name, partition] = opened
         except Exception:
             log.critical("a cell could not be opened", exc_info=True)
@@ -299,17 +318,34 @@ class Keeper:
             self._room.clear()
             await self._room.wait()
 
+    async def has_lost(self, cell: Cell) -> bool:
+        """Whether Redis lacks what this process has committed, rather than another owner having taken the cell."""
+        epoch, commits = await self._redis.hmget(f"{tag(cell.stage.name, cell.partition)}:meta", ["epoch", "commits"])
+        if int(epoch or 0) > cell.epoch:
+            return False
+        return int(epoch or 0) < cell.epoch or int(commits or 0) < cell.commits
+
+    async def look_at_redis(self) -> None:
+        """Open the cells anew when Redis has lost something of one."""
+        for opened in list(self._cells.values()):
+            if await self.has_lost(opened.cell):
+                log.warning("Redis has lost commits of the cell", extra={"cell": opened.cell.name})
+                self.open_anew()
+                return
+
+    def let_rest(self) -> None:
+        for cell in self._cells.values():
+            cell.let_rest()
+
+    def open_anew(self) -> None:
+        """Ask for a rebalance: every cell of this process is let go, and opened by whoever gets it."""
+        self.app.consumer._thread._consumer._coordinator.request_rejoin()
+
     async def commit_offsets(self) -> None:
         """Tell the group how far Redis is."""
         moved = {tp: at for tp, at in self.positions(self._assigned).items() if self._committed.get(tp) != at and at}
         if moved and self.app.consumer and await self.app.consumer._thread.commit(moved):
             self._committed.update(moved)
-
-
-def _record(record: Any) -> Record:
-    return Record(
-        record.topic, record.partition, record.offset, record.key, record.value, record.timestamp * 1000, record.headers
-    )
 
 
 def _end(code: int) -> None:
@@ -398,6 +434,14 @@ def build_app(service: str, settings: Settings) -> Any:
 
     for timer in timers_of(service, settings, lambda: keeper.feed.programs):
         run(timer)
+
+    @app.task  # type: ignore[untyped-decorator]
+    async def look_at_redis() -> None:
+        while not app.should_stop:
+            await app.sleep(LOOK_AT_REDIS_EVERY_SECONDS)
+            with contextlib.suppress(*TRANSIENT):
+                await keeper.look_at_redis()
+            keeper.let_rest()
 
     @app.task  # type: ignore[untyped-decorator]
     async def commit_offsets() -> None:

@@ -19,7 +19,6 @@ from services.attribution.api import create_app
 from services.attribution.redirect import cookie_days, is_navigation
 from services.runtime.http import Commands, Problem, Resources
 from services.runtime.metrics import Metrics
-from services.runtime.programs import ProgramsFeed
 from tests.attribution_bench import Bench
 from tests.http_fakes import bearer, settings
 
@@ -58,11 +57,9 @@ def prepared() -> Iterator[Api]:
     """Anna is a partner of keycrm and message-help, bert of jupsoft."""
     bench = Bench()
     own = settings(public_url="https://go.example.com")
-    feed = ProgramsFeed(own)
-    feed.programs = bench.programs
     spoken = Commands("attribution", own, bench.reader, bench.write, Metrics(), wait_seconds=0.05)
     api = Api(bench, None)  # type: ignore[arg-type]
-    app = create_app(own, Resources(own, bench.reader, feed, spoken), api.write_click)
+    app = create_app(own, Resources(own, bench.reader, bench.feed, spoken), api.write_click)
     with TestClient(app) as client:
         api.client = client
         for program in shipped():
@@ -79,11 +76,11 @@ def prepared() -> Iterator[Api]:
 @pytest.fixture
 def api(prepared: Api) -> Iterator[Api]:
     """The app as it was prepared, whatever a test does to it."""
-    reader, programs, client = prepared.bench.reader, prepared.bench.programs, prepared.client
-    before = deepcopy(vars(reader)), deepcopy(vars(programs))
+    reader, feed, client = prepared.bench.reader, prepared.bench.feed, prepared.client
+    before, programs = deepcopy(vars(reader)), feed.programs
     yield prepared
-    vars(reader).update(before[0])
-    vars(programs).update(before[1])
+    vars(reader).update(before)
+    feed.programs = programs
     client.cookies.clear()
     prepared.kafka_is_away = False
 

@@ -16,6 +16,7 @@ from services.rewards import api, stages
 from services.rewards.calendar import verification_day
 from services.rewards.day_timer import Due, days_reached
 from services.runtime.http import Commands
+from services.runtime.http.resources import Resources
 from services.runtime.metrics import Metrics
 from services.runtime.simulate import MemoryReader, World
 from tests.http_fakes import FakeReader, bearer, resources_over, settings
@@ -82,7 +83,8 @@ def _rewards(client: TestClient, since: int) -> Rewards:
         await world._run()
 
     commands = Commands("rewards", settings(), reader, write, Metrics(), wait_seconds=0.05)
-    client.app.state.resources = resources_over(reader, commands, world.programs)  # type: ignore[attr-defined]
+    feed: Any = world.feed
+    client.app.state.resources = Resources(settings(), reader, feed, commands)  # type: ignore[attr-defined]
     made = Rewards(client, world)
     for program in shipped():
         document = program.as_document()

@@ -13,8 +13,10 @@ from schemas.events import Event
 from schemas.ids import partition_of
 from schemas.moments import DAY, parse_instant
 from schemas.money import Money
-from services.runtime.cell import Cell, EdgeBroken, Fenced
-from services.runtime.simulate import MemoryStore, World
+from services.runtime.cell import Cell, EdgeBroken, Fenced, LogBehind
+from services.runtime.journal import Last
+from services.runtime.memory import MemoryStore
+from services.runtime.simulate import World
 from services.runtime.stage import Record
 from services.runtime.store import TRANSIENT, Commit, Opened, Outgoing, Verdict
 from tests.worlds import balance, world
@@ -157,8 +159,8 @@ async def _dies_before_sending(made: World) -> None:
 class _Forgetful(MemoryStore):
     """A store without an outbox."""
 
-    async def open(self) -> Opened:
-        opened = await super().open()
+    async def open(self, last: Last = Last()) -> Opened:  # noqa: B008 (frozen)
+        opened = await super().open(last)
         self.outbox.clear()
         return Opened(opened.epoch, opened.meta, ())
 
@@ -171,13 +173,24 @@ def test_what_was_committed_and_not_sent_is_sent_by_the_next_owner() -> None:
     assert _left(made) == 1_000
 
 
-def test_without_the_outbox_the_payment_is_lost() -> None:
+def _without_an_outbox() -> World:
     made = _bound_world()
     made.stores[SALES, 0].__class__ = _Forgetful
     asyncio.run(_dies_before_sending(made))
     made.abandon()
+    return made
+
+
+def test_without_the_outbox_the_payment_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = _without_an_outbox()
+    monkeypatch.setattr(Cell, "_refuse_a_short_log", lambda *_: None)
     made.run()
     assert _left(made) != 1_000
+
+
+def test_a_log_that_lacks_what_redis_holds_stops_the_cell() -> None:
+    with pytest.raises(LogBehind, match=r"has committed \d+ batches, its journal ends at \d+: Kafka has lost records"):
+        _without_an_outbox().run()
 
 
 # --- the edges: what is sent twice counts once, also when it comes late ---------------------------------------------

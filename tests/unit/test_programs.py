@@ -169,7 +169,7 @@ def _published(version: int, effective_at: int = 0, **other: Any) -> ProgramPubl
 def _versions(*events: ProgramPublished) -> Programs:
     programs = Programs()
     for event in events:
-        programs.publish(event)
+        programs = programs.with_version(event)
     return programs
 
 

@@ -18,7 +18,6 @@ from services.cli.main import app as refstream
 from services.cli.program_file import DocumentRefused, read_program
 from services.runtime.http import Commands, Resources
 from services.runtime.metrics import Metrics
-from services.runtime.programs import ProgramsFeed
 from tests.attribution_bench import Bench
 from tests.http_fakes import bearer, settings
 from tests.journey import GOLDEN
@@ -34,10 +33,8 @@ Change = Callable[[dict[str, Any]], Any]
 def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
     """Attribution in memory, with the shipped programs published, for the commands to speak with."""
     made, own = Bench(), settings()
-    feed = ProgramsFeed(own)
-    feed.programs = made.programs
     spoken = Commands("attribution", own, made.reader, made.write, Metrics(), wait_seconds=0.05)
-    api = create_app(own, Resources(own, made.reader, feed, spoken), made.write)
+    api = create_app(own, Resources(own, made.reader, made.feed, spoken), made.write)
 
     def connect(url: str | None, token: str | None) -> TestClient:
         return TestClient(api, headers=bearer(token or "admin", "admin"))

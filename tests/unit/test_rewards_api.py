@@ -13,10 +13,11 @@ from schemas.events import Event, Payload, ProgramPublished
 from schemas.internal import SaleStated, TakenBack
 from schemas.moments import DAY, SECOND, format_instant, micros, parse_instant
 from schemas.money import Money
-from schemas.programs import Programs, shipped
+from schemas.programs import shipped
 from services.rewards import api, stages
 from services.runtime.http import Commands
 from services.runtime.metrics import Metrics
+from services.runtime.programs import ProgramsFeed
 from services.runtime.simulate import MemoryReader, World
 from tests.http_fakes import FakeReader, bearer, resources_over, settings
 
@@ -32,8 +33,8 @@ RATES = {
 class Rewards:
     """What a test publishes and asks. Without `by`, p-1 asks; every POST has its own key."""
 
-    def __init__(self, client: TestClient, world: World, programs: Programs) -> None:
-        self.client, self.world, self.programs, self._numbers = client, world, programs, count(1)
+    def __init__(self, client: TestClient, world: World, feed: ProgramsFeed) -> None:
+        self.client, self.world, self.feed, self._numbers = client, world, feed, count(1)
 
     def happened(self, *payloads: Payload, at: int = MARCH) -> None:
         self.world.publish(*(Event(f"e{next(self._numbers)}", "/t", at, data) for data in payloads))
@@ -44,7 +45,7 @@ class Rewards:
         document = {**program.as_document(), **changes}
         made = ProgramPublished(program_id=program_id, version=version, effective_at=since, document=document)
         self.happened(made, at=since)
-        self.programs.publish(made)
+        self.feed.programs = self.feed.programs.with_version(made)
 
     def get(self, path: str, by: tuple[str, str] = ("partner", "p-1"), **query: Any) -> Response:
         return self.client.get(f"/rewards{path}", headers=bearer(*by), params=query)
@@ -83,10 +84,10 @@ def rewards(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> Rewards:
         world.publish(event)
         await world._run()
 
-    programs = Programs()
     commands = Commands("rewards", settings(), reader, write, Metrics(), wait_seconds=0.05)
-    client.app.state.resources = resources_over(reader, commands, programs)  # type: ignore[attr-defined]
-    made = Rewards(client, world, programs)
+    resources = resources_over(reader, commands)
+    client.app.state.resources = resources  # type: ignore[attr-defined]
+    made = Rewards(client, world, resources.programs_feed)
     made.published(1, providers=RATES)
     made.published(1, "keycrm")
     made.happened(activated("p-1", PC))

@@ -29,7 +29,7 @@ def published(*versions: tuple[str, Program]) -> Programs:
         at = parse_instant(since)
         told = {**document.as_document(), "version": number}
         event = ProgramPublished(program_id=MODEL.program_id, version=number, effective_at=at, document=told)
-        programs.publish(event)
+        programs = programs.with_version(event)
     return programs
 
 
