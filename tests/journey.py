@@ -61,11 +61,11 @@ class Journey:
         return [line[kind] for line in self.lines if kind in line]
 
 
-def journeys() -> list[Journey]:
-    """Every journey of `tests/golden`, by name."""
+def journeys(tag: str = "") -> list[Journey]:
+    """Every journey of `tests/golden`, by name; `tag` makes their ids others, to play them once more on one log."""
     found = []
     for path in sorted(GOLDEN.glob("*/*.jsonl")):
-        name = f"{path.parent.name}-{path.stem}"
+        name = f"{tag}{path.parent.name}-{path.stem}"
         lines = [json.loads(_own_ids(line, name)) for line in path.read_text().splitlines() if line.strip()]
         found.append(Journey(name, lines[0]["rule"], tuple(lines[1:])))
     return found

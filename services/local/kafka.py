@@ -23,7 +23,7 @@ process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:{controller_port}
 listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+advertised.listeners=PLAINTEXT://127.0.0.1:{advertised}
 controller.listener.names=CONTROLLER
 log.dirs={logs}
 # A misspelt topic must fail, not appear.
@@ -96,12 +96,20 @@ class Kafka:
         self.child: Child | None = None
         self.cluster_id = ""
 
-    def start(self, port: int, controller_port: int) -> Child:
-        """Start it; returns before it answers. The first time its storage is formatted. Raises StackRefused."""
+    def start(self, port: int, controller_port: int, advertised: int | None = None) -> Child:
+        """Start it; returns before it answers. The first time its storage is formatted. Raises StackRefused.
+
+        `advertised`: the port that clients are told, of something in between.
+        """
         self._directory.mkdir(parents=True, exist_ok=True)
         properties = self._directory / "server.properties"
         properties.write_text(
-            PROPERTIES.format(port=port, controller_port=controller_port, logs=self._directory / "log")
+            PROPERTIES.format(
+                port=port,
+                controller_port=controller_port,
+                advertised=advertised or port,
+                logs=self._directory / "log",
+            )
         )
         logging = self._directory / "log4j2.properties"
         logging.write_text(LOGGING)

@@ -1,0 +1,179 @@
+"""A whole refstream with everything within reach: its servers behind proxies, its processes by name."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import redis
+
+from services.cli.token import Role, signed
+from services.local import ports
+from services.local.kafka import Kafka
+from services.local.valkey import Valkey
+from services.runtime.settings import Settings
+from tests.conftest import AUTH_SECRET
+from tests.faults.proxy import Proxy
+from tests.worlds import EXAMPLES
+
+SESSION_SECONDS = 2
+CACHE = Settings().cache_path.absolute()
+WORKERS = ("attribution", "commission", "rewards", "payouts")
+
+
+class Playground:
+    """Kafka, Valkey, four workers and the API, in one folder. Everything of it ends with `playground()`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        names = ("kafka", "kafka-proxy", "controller", "redis", "redis-proxy")
+        self.ports = ports.choose(folder, dict.fromkeys(names, 0))
+        self.kafka_proxy = Proxy(self.ports["kafka-proxy"], self.ports["kafka"])
+        self.redis_proxy = Proxy(self.ports["redis-proxy"], self.ports["redis"])
+        self._kafka = Kafka(folder / "kafka", folder / "kafka.log", CACHE)
+        self._valkey = Valkey(folder / "valkey", folder / "valkey.log")
+        self.url = ""
+        self.environment = {n: v for n, v in os.environ.items() if not n.startswith("REFSTREAM_")} | {
+            "REFSTREAM_KAFKA": f"127.0.0.1:{self.ports['kafka-proxy']}",
+            "REFSTREAM_REDIS": f"redis://127.0.0.1:{self.ports['redis-proxy']}/0",
+            "REFSTREAM_DATA_DIR": str(folder / "up"),
+            "REFSTREAM_PORT": "0",
+            "REFSTREAM_AUTH_SECRET": AUTH_SECRET,
+            "REFSTREAM_SESSION_SECONDS": str(SESSION_SECONDS),
+        }
+        # The tests themselves look past the proxy of Redis; Kafka names its own to everybody.
+        self.settings = Settings(
+            kafka=f"127.0.0.1:{self.ports['kafka']}",
+            redis=f"redis://127.0.0.1:{self.ports['redis']}/0",
+            auth_secret=AUTH_SECRET,  # type: ignore[arg-type]
+            local=True,
+        )
+
+    # --- servers ----------------------------------------------------------------------------------------------------
+
+    def start_kafka(self) -> None:
+        self._kafka.start(self.ports["kafka"], self.ports["controller"], advertised=self.ports["kafka-proxy"])
+        _until(lambda: self._kafka.answers(self.settings.kafka_bootstrap()), 60)
+
+    def start_valkey(self) -> None:
+        self._valkey.start(self.ports["redis"])
+        _until(lambda: self._valkey.answers(self.settings.redis_url()), 60)
+
+    def kill_kafka(self) -> None:
+        assert self._kafka.child
+        os.kill(self._kafka.child.pid, signal.SIGKILL)
+        self._kafka.child.stop(10)
+
+    def kill_valkey(self) -> None:
+        assert self._valkey.child
+        os.kill(self._valkey.child.pid, signal.SIGKILL)
+        self._valkey.child.stop(10)
+
+    def stop_servers(self) -> None:
+        for child in (self._kafka.child, self._valkey.child):
+            if child:
+                child.stop(15)
+
+    @property
+    def redis(self) -> "redis.Redis[bytes]":
+        return redis.Redis.from_url(self.settings.redis_url())
+
+    # --- refstream --------------------------------------------------------------------------------------------------
+
+    def refstream(self, *arguments: str, seconds: float = 300) -> "subprocess.CompletedProcess[str]":
+        command = [sys.executable, "-m", "services.cli.main", *arguments]
+        return subprocess.run(
+            command, env=self.environment, capture_output=True, text=True, timeout=seconds, check=False
+        )
+
+    def up(self) -> None:
+        started = self.refstream("up", "--detach")
+        assert started.returncode == 0, started.stdout + started.stderr
+        self.url = json.loads((self._folder / "up" / "state.json").read_text())["url"]
+        for example in EXAMPLES:
+            published = self.refstream("programs", "publish", str(example), "--yes")
+            assert published.returncode == 0, published.stdout + published.stderr
+
+    def pid_of(self, service: str) -> int:
+        """Of a worker, as it is now."""
+        state = json.loads((self._folder / "up" / "state.json").read_text())
+        return next(int(p["pid"]) for p in state["processes"] if (p["service"], p["role"]) == (service, "worker"))
+
+    def signal(self, service: str, what: signal.Signals) -> int:
+        """Answers the pid that it went to; one that has just died is nobody's loss."""
+        pid = self.pid_of(service)
+        try:
+            os.kill(pid, what)
+        except ProcessLookupError:
+            return 0
+        return pid
+
+    def ask(self, path: str, **query: str) -> httpx.Response:
+        token = signed(self.settings, Role.admin, "admin")
+        headers = {"authorization": f"Bearer {token}"}
+        return httpx.get(self.url + path, params=query, headers=headers, timeout=20, trust_env=False)
+
+    def get(self, path: str, **query: str) -> Any:
+        """The JSON of a GET that succeeds, as soon as nothing is being rebuilt any more."""
+        deadline = time.monotonic() + 60
+        while (answer := self.ask(path, **query)).status_code == 503 and time.monotonic() < deadline:
+            time.sleep(0.2)
+        answer.raise_for_status()
+        return answer.json()
+
+    def logs(self) -> str:
+        return "".join(path.read_text(errors="replace")[-4000:] for path in (self._folder / "up" / "logs").iterdir())
+
+
+@contextmanager
+def playground(folder: Path) -> Iterator[Playground]:
+    made = Playground(folder)
+    with ExitStack() as until_the_end:
+        until_the_end.enter_context(made.kafka_proxy)
+        until_the_end.enter_context(made.redis_proxy)
+        until_the_end.callback(made.stop_servers)
+        made.start_kafka()
+        made.start_valkey()
+        until_the_end.callback(made.refstream, "down")
+        made.up()
+        yield made
+
+
+@contextmanager
+def meanwhile(fault: Callable[[], None], rng: random.Random, times: int, every_seconds: float) -> Iterator[list[str]]:
+    """Let a fault happen some times at random moments beside what is done here. Answers what went wrong with it."""
+    over, failures = threading.Event(), list[str]()
+
+    def happen() -> None:
+        for _ in range(times):
+            if over.wait(rng.uniform(0.3, 1.7) * every_seconds):
+                return
+            try:
+                fault()
+            except Exception as error:  # to be told where it can fail the test
+                failures.append(repr(error))
+
+    thread = threading.Thread(target=happen)
+    thread.start()
+    try:
+        yield failures
+        thread.join()
+    finally:
+        over.set()
+        thread.join()
+
+
+def _until(what: Callable[[], bool], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < deadline, "a server does not answer"
+        time.sleep(0.1)

@@ -1,0 +1,195 @@
+"""Real services on real Kafka and Valkey, with one kind of fault at random moments, and all that must hold after it.
+
+All golden journeys of all programs are played once per kind of fault, with ids of their own, on the same servers. Then:
+every input had its effect, and none had it twice (the journeys' own expectations); what was sent again is the same byte
+for byte; the books add up; Redis holds what the log gives; no edge has a hole; nobody is behind; and a partner from
+before saw the same figures, or 503, all the time.
+
+`make test` plays each kind once, `make faults` (REFSTREAM_FAULTS=long) as often as docs/faults.md says.
+"""
+
+import logging
+import os
+import random
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import httpx
+import pytest
+
+from services.runtime.cell import EDGE_HEADER, NUMBER_HEADER
+from tests.faults.playground import SESSION_SECONDS, WORKERS, Playground, meanwhile, playground
+from tests.faults.proxy import Mode, Proxy
+from tests.journey import journeys
+from tests.over_kafka import Records, check, play
+
+pytestmark = [pytest.mark.infra, pytest.mark.kill]
+
+logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # it says a lot about servers that are down
+LONG = os.environ.get("REFSTREAM_FAULTS") == "long"
+SEED = int(os.environ.get("REFSTREAM_SEED", "1"))
+FOLDED_SECONDS = 120
+BEFORE = "before."
+
+Fault = Callable[[Playground, random.Random], None]
+
+
+def kill_a_worker(ground: Playground, rng: random.Random) -> None:
+    ground.signal(rng.choice(WORKERS), signal.SIGKILL)
+
+
+def freeze_a_worker(ground: Playground, rng: random.Random) -> None:
+    """Until its cells are another's. There is no other worker of the service: it comes back as a stranger."""
+    pid = ground.signal(rng.choice(WORKERS), signal.SIGSTOP)
+    time.sleep(SESSION_SECONDS + rng.uniform(1, 3))
+    if pid:
+        os.kill(pid, signal.SIGCONT)
+
+
+def kill_kafka(ground: Playground, rng: random.Random) -> None:
+    ground.kill_kafka()
+    time.sleep(rng.uniform(0, 2))
+    ground.start_kafka()
+
+
+def kill_valkey(ground: Playground, rng: random.Random) -> None:
+    ground.kill_valkey()
+    time.sleep(rng.uniform(0, 2))
+    ground.start_valkey()
+
+
+def empty_valkey(ground: Playground, rng: random.Random) -> None:
+    ground.redis.flushall()
+
+
+def restore_a_copy(ground: Playground, rng: random.Random) -> None:
+    """Put back what Valkey held a moment ago, as a failover to a replica that was behind does."""
+    server = ground.redis
+    copied = {key: server.dump(key) for key in server.scan_iter(count=10_000)}
+    time.sleep(rng.uniform(0.2, 2))
+    with server.pipeline(transaction=True) as pipe:
+        pipe.flushall()
+        for key, dumped in copied.items():
+            if dumped is not None:
+                pipe.restore(key, 0, dumped)
+        pipe.execute()
+
+
+def break_a_link(ground: Playground, rng: random.Random) -> None:
+    modes: tuple[Mode, ...] = ("cut", "delay", "lose replies", "truncate")
+    proxy: Proxy = rng.choice([ground.kafka_proxy, ground.redis_proxy])
+    proxy.behave(rng.choice(modes))
+    time.sleep(rng.uniform(0.2, 3))
+    proxy.behave("pass")
+
+
+KINDS: dict[str, tuple[Fault, int, int, float]] = {
+    "SIGKILL of workers": (kill_a_worker, 10, 200, 4),
+    "SIGSTOP beyond the session": (freeze_a_worker, 2, 50, 5),
+    "Kafka killed": (kill_kafka, 1, 20, 8),
+    "Valkey killed": (kill_valkey, 1, 20, 8),
+    "Valkey emptied": (empty_valkey, 1, 20, 8),
+    "Valkey restored from an older copy": (restore_a_copy, 1, 20, 8),
+    "links broken": (break_a_link, 5, 200, 4),
+}
+"""What is done, how often in `make test` and in `make faults`, and the mean seconds in between."""
+
+
+@pytest.fixture(scope="module")
+def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Playground]:
+    with playground(tmp_path_factory.mktemp("faults")) as made:
+        before = journeys(BEFORE)
+        played = play(made.settings, before, FOLDED_SECONDS)
+        for journey in before:
+            check(journey, played, made.get)
+        yield made
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_whatever_fails_nothing_is_lost_and_nothing_counts_twice(ground: Playground, kind: str) -> None:
+    fault, short, long, every = KINDS[kind]
+    left, round_ = long if LONG else short, 0
+    while left > 0:
+        round_ += 1
+        seed = f"{kind} {SEED} {round_}"
+        times = min(left, 10)
+        left -= times
+        rng = random.Random(seed)
+        own = journeys(f"{''.join(word[0] for word in kind.split())}{round_}.")
+        with _witness(ground) as seen, meanwhile(partial(fault, ground, rng), rng, times, every) as failures:
+            play(ground.settings, own, FOLDED_SECONDS)
+        played = play(ground.settings, [], FOLDED_SECONDS)
+        assert failures == [], seed
+        for journey in own:
+            check(journey, played, ground.get)
+        assert seen == set(), (seed, seen)
+        _edges_have_no_holes(played)
+        _books_add_up(ground, played)
+        verified = ground.refstream("verify")
+        assert verified.returncode == 0, (seed, verified.stdout, verified.stderr)
+
+
+def _witness(ground: Playground) -> Any:
+    """Somebody who asks for a partner's balance all the time. Answers what was seen beside the one right answer."""
+    return _Witness(ground)
+
+
+class _Witness:
+    def __init__(self, ground: Playground) -> None:
+        self._ground, self._over, self.seen = ground, threading.Event(), set[str]()
+        wanted = next(dict(line) for journey in journeys(BEFORE) for line in journey.expected("balance"))
+        self._path = f"/payouts/partners/{wanted['partner_id']}/balance"
+        self._thread = threading.Thread(target=self._look)
+
+    def __enter__(self) -> set[str]:
+        self._right = self._ground.get(self._path)
+        self._thread.start()
+        return self.seen
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        while not self._over.wait(0.1):
+            try:
+                answer = self._ground.ask(self._path)
+            except httpx.HTTPError as error:
+                self.seen.add(repr(error))
+                continue
+            if answer.status_code == 503:
+                continue
+            if answer.status_code != 200 or answer.json() != self._right:
+                self.seen.add(f"{answer.status_code} {answer.text}")
+
+
+def _edges_have_no_holes(played: Records) -> None:
+    highest: dict[tuple[str, str, int], int] = {}
+    for topic, records in played.items():
+        for record in records:
+            headers = dict(record.headers)
+            if EDGE_HEADER in headers:
+                edge = (headers[EDGE_HEADER].decode(), topic, record.partition)
+                number = int(headers[NUMBER_HEADER])
+                assert number <= highest.get(edge, 0) + 1, (edge, number)
+                highest[edge] = max(number, highest.get(edge, 0))
+
+
+def _books_add_up(ground: Playground, played: Records) -> None:
+    """Of every partner who ever had money: earned less what was undone is what is pending, available, paid or used."""
+    partners = {record.key.decode() for record in played["commissions"] if b"commission.accrued" in record.value}
+    for partner in sorted(partners):
+        for book in ground.get(f"/payouts/partners/{partner}/balance")["balances"]:
+            minor = {name: each["minor"] for name, each in book.items() if isinstance(each, dict)}
+            assert minor["accrued"] - minor["reversed"] + minor["deposits"] - minor["spent"] == (
+                minor["pending"] + minor["available"] + minor["processing"] + minor["paid"] + minor["topped_up"]
+            ), (partner, book)
+
+
+def test_the_folder_of_logs_shows_no_failed_cell(ground: Playground) -> None:
+    """A worker that ended by itself, rather than being killed or fenced, met something that the loop does not know."""
+    assert "the rules give other contents" not in ground.logs()
