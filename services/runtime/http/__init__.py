@@ -21,6 +21,7 @@ from services.runtime.http.commands import Commands
 from services.runtime.http.pages import Page, Paging, ThePaging, cut, page
 from services.runtime.http.problems import FieldError, Problem, invalid, not_found
 from services.runtime.http.queries import AsOf
+from services.runtime.http.rates import TheVisitor
 from services.runtime.http.resources import Resources, TheCommands, TheResources
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "TheCommands",
     "ThePaging",
     "TheResources",
+    "TheVisitor",
     "cut",
     "invalid",
     "not_found",

@@ -16,6 +16,7 @@ from jwt import PyJWKClient, PyJWKClientConnectionError
 
 from services.runtime.http.problems import Problem, not_found, unavailable
 from services.runtime.http.queries import refuse_unknown_query
+from services.runtime.http.rates import RateLimits
 from services.runtime.settings import Settings
 
 Role = Literal["partner", "platform", "admin"]
@@ -116,12 +117,15 @@ _bearer = HTTPBearer(
 async def caller(request: Request, token: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]) -> Caller:
     """The authenticated caller. Every route but the public ones depends on this.
 
-    Errors: Problem 401; 422 for a query parameter that the route does not know.
+    Errors: Problem 401; 429 for one who calls too often; 422 for a query parameter that the route does not know.
     """
     if token is None:
         raise unauthorized()
     authenticator: Authenticator = request.app.state.authenticator
     who = await authenticator.caller(token.credentials)
+    rates: RateLimits | None = request.app.state.resources.rates
+    if rates is not None:
+        await rates.count(who.role, who.sub)
     refuse_unknown_query(request)
     return who
 
