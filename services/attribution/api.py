@@ -301,6 +301,7 @@ async def publish(
 ) -> Response:
     """Answers when the version is on the topic, so that whatever is asked for next is decided knowing it."""
     require(who, "admin")
+    _require_sendable(body)
     answer = await commands.run(request, who, STAGES, asks.PublishProgram, partner_id=program_id, document=body)
     if answer.status_code == HTTPStatus.OK:
         version = orjson.loads(bytes(answer.body))["version"]
@@ -337,6 +338,14 @@ async def _settle(
 def _document(version: Version) -> dict[str, Any]:
     document: dict[str, Any] = orjson.loads(version.document)
     return document
+
+
+def _require_sendable(document: dict[str, Any]) -> None:
+    """Errors: Problem 422 for what JSON can say and a record cannot: a number beyond 64 bits, half of a character."""
+    try:
+        orjson.dumps(document)
+    except orjson.JSONEncodeError as error:
+        raise invalid("body", str(error)) from None
 
 
 def _require_date(field: str, text: str | None) -> None:

@@ -492,6 +492,12 @@ def claim_of(api: Api, customer_id: str = "old", partner_id: str = "anna", **oth
     return api.call("POST", f"/partners/{partner_id}/retention-claims", f"partner:{partner_id}", json=body)
 
 
+@pytest.mark.parametrize("raw", ['{"version": 9223372036854775808000}', '{"name": "\\ud800"}', '{"\\udfff": 1}'])
+def test_a_program_that_no_record_can_hold_is_refused(api: Api, raw: str) -> None:
+    answer = api.call("PUT", "/programs/keycrm", content=raw, headers={"content-type": "application/json"})
+    assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "body")
+
+
 def test_retention_claim_goes_its_way(api: Api) -> None:
     made = claim_of(api)
     assert (made.status_code, made.json()["status"]) == (201, "requested")
