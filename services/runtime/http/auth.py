@@ -22,6 +22,10 @@ from services.runtime.settings import Settings
 Role = Literal["partner", "platform", "admin"]
 ROLES: tuple[Role, ...] = get_args(Role)
 JWKS_TIMEOUT_SECONDS = 5
+JWKS_SECONDS = 60
+"""How long a fetched key set is trusted: a key that was taken out of it is refused after a minute at the latest."""
+JWKS_PAUSE_SECONDS = 5
+"""A token with an unknown key has the set fetched again, but never more often than this, whoever makes up tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +47,18 @@ def unauthorized(error: str = "") -> Problem:
     return Problem(401, "unauthorized", "A valid bearer token is needed.", headers={"WWW-Authenticate": challenge})
 
 
+def _key_set(address: str) -> PyJWKClient:
+    return PyJWKClient(
+        address, timeout=JWKS_TIMEOUT_SECONDS, lifespan=JWKS_SECONDS, cooldown_duration=JWKS_PAUSE_SECONDS
+    )
+
+
 class Authenticator:
     """Checks bearer tokens. Where a key set is configured, the shared secret is not accepted."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._keys = (
-            PyJWKClient(settings.auth_jwks_url, timeout=JWKS_TIMEOUT_SECONDS) if settings.auth_jwks_url else None
-        )
+        self._keys = _key_set(settings.auth_jwks_url) if settings.auth_jwks_url else None
 
     async def caller(self, token: str) -> Caller:
         """The caller a token speaks for.
