@@ -13,6 +13,7 @@ from httpx import Response
 from limits.aio.storage import MemoryStorage
 
 from schemas.ids import derived_id
+from services.runtime.http import rates
 from services.runtime.http.rates import WINDOW_SECONDS, RateLimits
 from tests.four_apis import ABSENT, FOREIGN, OWN, FourApis, four_apis, with_partners
 from tests.http_fakes import bearer, settings
@@ -260,8 +261,9 @@ def test_health_tells_nothing_of_anybody(matrix: Matrix, call: str) -> None:
     assert OWN not in answer.text and FOREIGN not in answer.text
 
 
-def test_every_route_but_health_is_counted() -> None:
+def test_every_route_but_health_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     """A caller whose limit is spent gets nowhere; a route that forgot to count would let it."""
+    monkeypatch.setattr(rates, "REFUSAL_DELAY_SECONDS", 0)
     own = settings(rate_limit_partner=1, rate_limit_trusted=1, rate_limit_public=1)
     with four_apis(RateLimits(own, MemoryStorage())) as apis:
         matrix = Matrix(apis, {OWN: dict.fromkeys(("partner_id", "code"), OWN)})

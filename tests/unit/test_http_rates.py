@@ -12,7 +12,7 @@ from limits.aio.storage import MemoryStorage
 from redis.exceptions import ConnectionError as RedisUnreachable
 
 from services.runtime.http import Problem, TheCaller, TheVisitor, service_app
-from services.runtime.http.rates import WINDOW_SECONDS, RateLimits, network_of, pool_of
+from services.runtime.http.rates import REFUSAL_DELAY_SECONDS, WINDOW_SECONDS, RateLimits, network_of, pool_of
 from services.runtime.settings import Settings
 from tests.http_fakes import FakeReader, bearer, resources_over, settings
 
@@ -119,6 +119,18 @@ async def test_most_requests_ask_nobody_whether_they_are_let_through_or_not() ->
     storage = Counting()
     await _accepted(3 * 100 * WINDOW_SECONDS, limits(storage, partner=100))
     assert storage.asked == 101
+
+
+async def test_refusals_come_a_moment_late_and_hold_up_nobody_else() -> None:
+    rates = limits(MemoryStorage(), partner=1)
+    assert await _accepted(WINDOW_SECONDS, rates) == WINDOW_SECONDS
+    began = time.monotonic()
+    refused = asyncio.create_task(_accepted(50, rates))
+    await asyncio.sleep(0)
+    await rates.count("partner", "p-2")
+    assert time.monotonic() - began < REFUSAL_DELAY_SECONDS
+    assert await refused == 0
+    assert REFUSAL_DELAY_SECONDS <= time.monotonic() - began < 10 * REFUSAL_DELAY_SECONDS
 
 
 async def test_when_nothing_can_be_counted_requests_go_on() -> None:

@@ -6,7 +6,7 @@ come in one burst.
 
 A process counts a hundredth of the limit ahead and spends it without asking Redis again, so that counting costs next to
 nothing per request; what it does not spend is lost to the caller, never given twice. A refusal holds in the process for
-a second, so that whoever goes on all the same costs next to nothing either.
+a second and is said a moment late, so that whoever goes on all the same costs next to nothing either.
 """
 
 import asyncio
@@ -34,6 +34,7 @@ REDIS_SECONDS = 0.5  # counting must not cost more than what it protects
 PREFIX = "refstream:rate"
 SHARE_AHEAD = 100
 REFUSAL_SECONDS = 1.0
+REFUSAL_DELAY_SECONDS = 0.1  # a caller who waits for each answer asks so often at most, per connection
 MAX_TALLIES = 10_000  # then all are forgotten: what was counted ahead is lost, no limit is widened
 
 
@@ -88,10 +89,14 @@ class RateLimits:
         if limit is None:
             return
         tally = self._tally(kind, who)
-        async with tally.asking:  # one question to Redis at a time, however many requests of a caller wait for it
-            if not tally.ahead:
-                await self._count_ahead(limit, who, tally)
-            tally.ahead -= 1
+        try:
+            async with tally.asking:  # one question to Redis at a time, however many requests of a caller wait for it
+                if not tally.ahead:
+                    await self._count_ahead(limit, who, tally)
+                tally.ahead -= 1
+        except Problem:
+            await asyncio.sleep(REFUSAL_DELAY_SECONDS)
+            raise
 
     async def _count_ahead(self, limit: RateLimitItem, who: str, tally: _Tally) -> None:
         """Errors: Problem 429."""
