@@ -70,7 +70,7 @@ class Settings(BaseSettings):
     )
     rate_limit_trusted: int = Field(2000, ge=0, description="The same for one `sub` of the platform or of an admin.")
     rate_limit_public: int = Field(
-        200, ge=0, description="The same for one network address that follows links without a token."
+        500, ge=0, description="The same for one network address that follows links without a token."
     )
 
     public_url: str | None = Field(
