@@ -37,18 +37,25 @@ class ActivatePartner(Command):
 
 
 class CreateLink(Command):
-    """`public_url` is the address that the link's URL begins with, as it was when the partner asked."""
+    """`public_url` is the address that the link's URL begins with, as it was when the partner asked.
+
+    `seed` is random, drawn by the API: what the code derives from, so that nobody can reckon it.
+    """
 
     type = "command.create_link"
     program_id: Id
     destination: str | None = None
     public_url: str
+    seed: str | None = None
 
 
 class CreatePromoCode(Command):
+    """`seed`: as of a link, for a partner who names no `code`."""
+
     type = "command.create_promo_code"
     program_id: Id
     code: str | None = None
+    seed: str | None = None
 
 
 class OrderAccounts(Command):

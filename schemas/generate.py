@@ -107,6 +107,7 @@ EXAMPLES: dict[str, Any] = {
     "refunded_minor": 1999,
     "reversal_id": "rev_6f4922f45568161a8cdf4ad2",
     "reversed_at": "2026-03-02T09:30:00Z",
+    "seed": "9e107d9d372bb6826bd81d3542a419d6",
     "shown": "SPRING",
     "signed_up_at": "2026-01-15T08:00:00Z",
     "status": 201,

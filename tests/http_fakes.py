@@ -11,6 +11,7 @@ from schemas.commands import Answered, Command
 from schemas.events import Event
 from schemas.programs import Programs
 from services.runtime.http import Commands, Resources, service_app
+from services.runtime.http.rates import RateLimits
 from services.runtime.metrics import Metrics
 from services.runtime.programs import ProgramsFeed
 from services.runtime.reader import Rebuilding
@@ -121,7 +122,12 @@ def app_over(
     return service_app(service, own, router, stages, resources_over(reader, commands, programs)), fold
 
 
-def resources_over(reader: FakeReader, commands: Commands | None = None, programs: Programs | None = None) -> Resources:
+def resources_over(
+    reader: FakeReader,
+    commands: Commands | None = None,
+    programs: Programs | None = None,
+    rates: RateLimits | None = None,
+) -> Resources:
     feed = ProgramsFeed(settings())
     feed.programs = programs or Programs()
-    return Resources(settings(), reader, feed, commands)
+    return Resources(settings(), reader, feed, commands, rates=rates)

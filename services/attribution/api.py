@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import date
@@ -49,6 +50,7 @@ from services.runtime.settings import Settings
 router = APIRouter()
 
 MAX_ACCOUNTS = 1000
+SEED_BYTES = 16
 Evidence = Annotated[str, Field(strict=True, min_length=1, max_length=8192)]
 PUBLICATION_LOOKS, LOOK_SECONDS = 200, 0.01
 """How long a publication's answer waits for the version to come back from the topic: 2 seconds."""
@@ -118,7 +120,8 @@ async def create_link(
     require(who, "partner")
     own_partner(who, partner_id)
     public_url = has.settings.public_url or f"http://{has.settings.host}:{has.settings.port}"
-    return await commands.run(request, who, STAGES, asks.CreateLink, body, partner_id=partner_id, public_url=public_url)
+    fields = {"partner_id": partner_id, "public_url": public_url, "seed": secrets.token_hex(SEED_BYTES)}
+    return await commands.run(request, who, STAGES, asks.CreateLink, body, **fields)
 
 
 @router.post(
@@ -134,7 +137,8 @@ async def create_promo_code(
     own_partner(who, partner_id)
     if body.code is not None and (fault := promo_code_fault(body.code)):
         raise invalid("code", fault)
-    return await commands.run(request, who, STAGES, asks.CreatePromoCode, body, partner_id=partner_id)
+    seed = secrets.token_hex(SEED_BYTES)
+    return await commands.run(request, who, STAGES, asks.CreatePromoCode, body, partner_id=partner_id, seed=seed)
 
 
 @router.get("/partners/{partner_id}/referrals", summary="A partner's referrals, newest first")
@@ -301,6 +305,7 @@ async def publish(
 ) -> Response:
     """Answers when the version is on the topic, so that whatever is asked for next is decided knowing it."""
     require(who, "admin")
+    _require_sendable(body)
     answer = await commands.run(request, who, STAGES, asks.PublishProgram, partner_id=program_id, document=body)
     if answer.status_code == HTTPStatus.OK:
         version = orjson.loads(bytes(answer.body))["version"]
@@ -337,6 +342,14 @@ async def _settle(
 def _document(version: Version) -> dict[str, Any]:
     document: dict[str, Any] = orjson.loads(version.document)
     return document
+
+
+def _require_sendable(document: dict[str, Any]) -> None:
+    """Errors: Problem 422 for what JSON can say and a record cannot: a number beyond 64 bits, half of a character."""
+    try:
+        orjson.dumps(document)
+    except orjson.JSONEncodeError as error:
+        raise invalid("body", str(error)) from None
 
 
 def _require_date(field: str, text: str | None) -> None:

@@ -39,9 +39,9 @@ def promo_code_fault(code: str) -> str | None:
     return None
 
 
-def derived_code(command_id: str, size_bytes: int) -> str:
-    """A code that follows from its command: a replay gives the same one."""
-    digest = hashlib.blake2b(command_id.encode(), digest_size=size_bytes, person=b"refstream.code").digest()
+def derived_code(seed: str, size_bytes: int) -> str:
+    """A code that follows from its command's seed: a replay gives the same one."""
+    digest = hashlib.blake2b(seed.encode(), digest_size=size_bytes, person=b"refstream.code").digest()
     return base64.b32encode(digest).decode().rstrip("=").lower()
 
 

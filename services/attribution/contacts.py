@@ -6,10 +6,9 @@ Source: programs.md, Binding; contract.md, customer.profile.
 """
 
 import hashlib
-import re
+import unicodedata
 
 HASHED = "sha256:"
-_NO_DIGIT = re.compile(r"[^0-9]")
 
 
 def _sha256(text: str) -> str:
@@ -32,7 +31,8 @@ def phone_marks(phone: str | None) -> tuple[str, ...]:
     text = (phone or "").strip().lower()
     if text.startswith(HASHED):
         return (f"p:{text.removeprefix(HASHED).strip()}",)
-    digits = _NO_DIGIT.sub("", text).removeprefix("00")
+    # of any script: full-width or Arabic digits are the same number
+    digits = "".join(str(unicodedata.decimal(each)) for each in text if each.isdecimal()).removeprefix("00")
     return (f"p:{_sha256(digits)}", f"p:{_sha256('+' + digits)}") if digits else ()
 
 

@@ -81,7 +81,7 @@ def create_link(context: Context[PersonRow], state: Person, asked: commands.Crea
     if asked.destination is not None and not destination_allowed(program, asked.destination):
         detail = "A link leads to http or https addresses of the program's own hosts."
         return Change(answers=(refused(asked, "destination_not_allowed", detail, status=422),))
-    code = derived_code(asked.command_id, LINK_BYTES)
+    code = derived_code(asked.seed or asked.command_id, LINK_BYTES)
     wanted = internal.CodeRequested(
         code=code,
         kind="link",
@@ -111,7 +111,9 @@ def create_promo_code(
         return Change(answers=(invalid(asked, "program_id", "This program has no promo codes."),))
     if asked.code is not None and (fault := promo_code_fault(asked.code)):
         return Change(answers=(invalid(asked, "code", fault),))
-    shown = derived_code(asked.command_id, PROMO_BYTES).upper() if asked.code is None else asked.code.strip()
+    shown = (
+        derived_code(asked.seed or asked.command_id, PROMO_BYTES).upper() if asked.code is None else asked.code.strip()
+    )
     wanted = internal.CodeRequested(
         code=normalised(shown),
         kind="promo_code",

@@ -23,7 +23,7 @@ from services.attribution import CODE_OWNERS, signer_of
 from services.attribution.codes import normalised
 from services.attribution.cookie import MAX_AGE_DAYS, NAME, Visit
 from services.attribution.state import Code
-from services.runtime.http import Problem, TheResources, not_found
+from services.runtime.http import Problem, TheResources, TheVisitor, not_found
 from services.runtime.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ def redirect_routes(settings: Settings, write_click: WriteClick) -> APIRouter:
         response_class=Response,
         responses={302: {"description": "To the link's destination; a navigation also sets the cookie `ref`."}},
     )
-    async def follow(request: Request, code: _LinkCode, has: TheResources) -> Response:
+    async def follow(request: Request, code: _LinkCode, visitor: TheVisitor, has: TheResources) -> Response:
         link = await has.reader.state(CODE_OWNERS, normalised(code))
         if link.kind != "link":
             raise not_found()

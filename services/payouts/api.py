@@ -13,7 +13,6 @@ from schemas import commands as asks
 from schemas.events import Interval
 from schemas.ids import Id
 from schemas.moments import micros, parse_instant
-from schemas.money import PositiveMoney
 from schemas.programs.terms import WelcomeBonus
 from services.payouts import LEDGER, STAGES, statement, views
 from services.payouts.ledger import balance, totals
@@ -24,6 +23,7 @@ from services.runtime.http import (
     Caller,
     NoBody,
     Page,
+    PositiveAmount,
     Resources,
     Text,
     TheCaller,
@@ -58,7 +58,7 @@ class WithdrawalBody(Body):
     """`destination`: the bank account; never shown again but for its last four characters."""
 
     program_id: Id
-    amount: PositiveMoney
+    amount: PositiveAmount
     destination: Annotated[str, Field(strict=True, min_length=4, max_length=256)]
     comment: Text | None = None
 
@@ -72,7 +72,7 @@ class TopupBody(Body):
 
     program_id: Id
     account_id: Id
-    amount: PositiveMoney
+    amount: PositiveAmount
 
 
 class ClientPaymentBody(Body):
@@ -83,13 +83,13 @@ class ClientPaymentBody(Body):
     account_id: Id | None = None
     integration: Text
     interval: Interval
-    list_price: PositiveMoney
+    list_price: PositiveAmount
     use_bonus: Annotated[bool, Field(strict=True)] = False
 
 
 class DepositBody(Body):
     program_id: Id
-    amount: PositiveMoney
+    amount: PositiveAmount
     method: Literal["card", "invoice"]
 
 

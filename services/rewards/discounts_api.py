@@ -10,7 +10,6 @@ from starlette.responses import Response
 from schemas import commands as asks
 from schemas.ids import Id
 from schemas.moments import micros
-from schemas.money import Charge
 from schemas.programs.terms import MonthlyDiscount
 from services.rewards import discounts_views as views
 from services.rewards.calendar import (
@@ -28,6 +27,7 @@ from services.rewards.verifications import VERIFICATIONS
 from services.runtime.border import FUTURE_SECONDS
 from services.runtime.http import (
     Body,
+    ChargedAmount,
     Moment,
     Problem,
     Resources,
@@ -57,7 +57,7 @@ class UseBody(Body):
 
     invoice_id: Id
     issued_at: Moment
-    amount: Charge
+    amount: ChargedAmount
 
 
 @router.get("/partners/{partner_id}/discounts", summary="A month's discounts of a partner's companies")

@@ -65,6 +65,14 @@ class Settings(BaseSettings):
         'so that secrets can be rotated: `{"2025": "…", "2026": "…"}`.',
     )
 
+    rate_limit_partner: int = Field(
+        50, ge=0, description="Requests a second of one partner, over 30 s and all API processes; 0: no limit."
+    )
+    rate_limit_trusted: int = Field(2000, ge=0, description="The same for one `sub` of the platform or of an admin.")
+    rate_limit_public: int = Field(
+        500, ge=0, description="The same for one network address that follows links without a token."
+    )
+
     public_url: str | None = Field(
         None, description="Address under which browsers reach the API; stands in referral links. Unset: the local port."
     )

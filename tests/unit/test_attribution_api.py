@@ -12,16 +12,26 @@ from httpx import Response
 
 from schemas import events, internal
 from schemas.events import Event
+from schemas.ids import derived_id
 from schemas.moments import DAY, format_instant, micros, parse_instant
 from schemas.programs import Programs, shipped
 from services.attribution import signer_of
 from services.attribution.api import create_app
+from services.attribution.codes import LINK_BYTES, derived_code
 from services.attribution.redirect import cookie_days, is_navigation
 from services.runtime.http import Commands, Problem, Resources
 from services.runtime.metrics import Metrics
 from tests.attribution_bench import Bench
 from tests.http_fakes import bearer, settings
 
+FRAMES = ("iframe", "frame", "embed", "object", "fencedframe", "empty")
+SUBRESOURCES = (
+    *(("no-cors", dest) for dest in ("image", "script", "style", "font", "audio", "video", "track", "empty", "object")),
+    *(("cors", dest) for dest in ("empty", "script", "manifest", "worker", "document")),
+    ("same-origin", "serviceworker"),
+    ("websocket", "empty"),
+)
+"""How pictures, scripts, `fetch` and `sendBeacon` ask: none of them shows the address to the visitor."""
 NAVIGATES = {"sec-fetch-mode": "navigate", "sec-fetch-dest": "document", "sec-fetch-site": "cross-site"}
 JOINED = "2025-01-01T00:00:00Z"
 numbers = count()
@@ -152,6 +162,14 @@ def test_an_invalid_cookie_is_replaced_by_a_fresh_one(api: Api) -> None:
         ("GET", {"sec-fetch-mode": "no-cors", "sec-fetch-dest": "image"}),
         ("GET", {"sec-fetch-mode": "navigate", "sec-fetch-dest": "iframe"}),
         ("GET", {"sec-fetch-site": "cross-site"}),
+        *(("GET", {"sec-fetch-mode": "navigate", "sec-fetch-dest": dest}) for dest in FRAMES),
+        *(("GET", {"sec-fetch-mode": mode, "sec-fetch-dest": dest}) for mode, dest in SUBRESOURCES),
+        ("GET", {"sec-fetch-mode": "navigate"}),
+        ("GET", {"sec-fetch-dest": "document"}),
+        ("GET", {"sec-fetch-mode": "navigate, navigate", "sec-fetch-dest": "document"}),
+        ("GET", {**NAVIGATES, "sec-purpose": "prefetch"}),
+        ("GET", {**NAVIGATES, "sec-purpose": "PREFETCH;anonymous-client-ip"}),
+        ("GET", {**NAVIGATES, "x-moz": "prefetch"}),
         ("GET", {**NAVIGATES, "sec-purpose": "prefetch;prerender"}),
         ("GET", {**NAVIGATES, "purpose": "prefetch"}),
         ("GET", {"purpose": "prefetch"}),
@@ -174,6 +192,50 @@ def test_an_unknown_code_and_a_promo_code_lead_nowhere(api: Api) -> None:
     unknown, promo = api.follow("nothing-here", **NAVIGATES), api.follow("summer", **NAVIGATES)
     assert (unknown.status_code, unknown.json()["code"]) == (404, "not_found")
     assert unknown.content == promo.content
+
+
+def test_a_code_cannot_be_reckoned_from_what_others_know(api: Api) -> None:
+    """80 bits of a link, 48 of a promo code that the partner did not choose, from a seed that nobody sees."""
+    known = derived_id(derived_id("cmd", "partner", "anna"), "/attribution/partners/anna/links", "1")
+    body, headers = {"program_id": "keycrm"}, {"idempotency-key": "1"}
+    made = api.call("POST", "/partners/anna/links", "partner:anna", json=body, headers=headers).json()["code"]
+    assert len(made) == 16 and made != derived_code(known, LINK_BYTES)
+    assert api.call("POST", "/partners/anna/links", "partner:anna", json=body, headers=headers).json()["code"] == made
+    promos = [
+        api.call("POST", "/partners/anna/promo-codes", "partner:anna", json={"program_id": "message-help"}).json()
+        for _ in range(20)
+    ]
+    assert len({each["code"] for each in promos}) == 20 and all(len(each["code"]) == 10 for each in promos)
+
+
+@pytest.mark.parametrize(
+    "code", ["nothing-here", "summer", "%00", "..%2f", "%E2%80%AE", "anna", "k5xw4zjanrqxg2l", "x" * 256]
+)
+def test_whoever_tries_codes_gets_one_answer_for_all_that_are_no_links(api: Api, code: str) -> None:
+    body = {"program_id": "message-help", "code": "summer"}
+    api.call("POST", "/partners/anna/promo-codes", "partner:anna", json=body)
+    answers = [api.follow(each, **NAVIGATES) for each in (code, "never-made")]
+    assert [answer.status_code for answer in answers] == [404, 404]
+    assert answers[0].content == answers[1].content and answers[0].headers == answers[1].headers
+
+
+def test_a_taken_promo_code_is_refused_without_saying_whose_it_is(api: Api) -> None:
+    body = {"program_id": "jupsoft", "code": "winter"}
+    assert api.call("POST", "/partners/bert/promo-codes", "partner:bert", json=body).status_code == 201
+    taken = api.call("POST", "/partners/anna/promo-codes", "partner:anna", json={**body, "program_id": "message-help"})
+    assert (taken.status_code, taken.json()["code"]) == (409, "code_taken")
+    assert "bert" not in taken.text and "jupsoft" not in taken.text
+
+
+@pytest.mark.parametrize(
+    "tail", ["", "/a%20b", "//evil.example/", "?next=https://evil.example/", "#@x", "/%0d%0aX:%20y"]
+)
+def test_a_redirect_leads_exactly_where_the_link_was_made_for(api: Api, tail: str) -> None:
+    destination = f"https://crm.example.com{tail}"
+    response = api.follow(
+        link_of(api, destination=destination) + "?destination=https://evil.example&next=//evil", **NAVIGATES
+    )
+    assert (response.status_code, response.headers["location"]) == (302, destination)
 
 
 def test_a_link_takes_whatever_parameters_others_hang_on_it(api: Api) -> None:
@@ -490,6 +552,12 @@ def test_a_program_that_is_none_is_refused_with_its_field(api: Api) -> None:
 def claim_of(api: Api, customer_id: str = "old", partner_id: str = "anna", **other: Any) -> Response:
     body = {"program_id": "message-help", "customer_id": customer_id, "evidence": "our letter", **other}
     return api.call("POST", f"/partners/{partner_id}/retention-claims", f"partner:{partner_id}", json=body)
+
+
+@pytest.mark.parametrize("raw", ['{"version": 9223372036854775808000}', '{"name": "\\ud800"}', '{"\\udfff": 1}'])
+def test_a_program_that_no_record_can_hold_is_refused(api: Api, raw: str) -> None:
+    answer = api.call("PUT", "/programs/keycrm", content=raw, headers={"content-type": "application/json"})
+    assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "body")
 
 
 def test_retention_claim_goes_its_way(api: Api) -> None:

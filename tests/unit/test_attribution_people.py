@@ -3,7 +3,10 @@
 from itertools import count
 from typing import Any
 
+import httpx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from schemas import commands, events
 from schemas.commands import Answered
@@ -165,10 +168,88 @@ def test_the_same_command_twice_gives_one_link(bench: Bench) -> None:
         ("https://[crm.example.com/", False),
         ("https://crm.example.com/" + "x" * 3000, False),
         ("", False),
+        # what a browser reads as another scheme or host
+        ("//evil.example/", False),
+        ("\\\\evil.example/", False),
+        ("/\\evil.example/", False),
+        ("/signup", False),
+        ("javascript:alert(1)", False),
+        ("JaVaScRiPt:alert(1)", False),
+        ("java\nscript:alert(1)", False),
+        ("data:text/html,<script>alert(1)</script>", False),
+        ("vbscript:x", False),
+        ("file:///etc/passwd", False),
+        ("blob:https://crm.example.com/1", False),
+        ("ht\ttps://crm.example.com/", False),
+        ("https:/crm.example.com/", False),
+        ("https:\\\\crm.example.com/", False),
+        ("https:///evil.example/", False),
+        ("https:////crm.example.com/", False),
+        # user names, encoded delimiters, ports
+        ("https://crm.example.com:@evil.example/", False),
+        ("https://crm.example.com:443@evil.example/", False),
+        ("https://:@crm.example.com/", False),
+        ("https://@crm.example.com/", False),
+        ("https://crm.example.com%40evil.example/", False),
+        ("https://crm.example.com%2eevil.example/", False),
+        ("https://crm.example.com%2f.evil.example/", False),
+        ("https://evil.example%2fcrm.example.com/", False),
+        ("https://crm.example.com%00.evil.example/", False),
+        ("https://crm.example.com:80/", False),
+        ("http://crm.example.com:443/", False),
+        ("https://crm.example.com:0443/", False),
+        ("https://crm.example.com:443:443/", False),
+        ("https://crm.example.com:/", False),
+        ("https://crm.example.com:evil/", False),
+        # hosts that look alike, or are normalised to something else
+        ("https://crm.example.com..evil.example/", False),
+        ("https://crm.example.com..", False),
+        ("https://crm-example.com/", False),
+        ("https://crmexample.com/", False),
+        ("https://xcrm.example.com/", False),
+        ("https://crm.example.comx/", False),
+        ("https://crm.example.co/", False),
+        ("https://example.com/", False),
+        ("https://crm\u3002example\u3002com/", False),
+        ("https://\uff43\uff52\uff4d.example.com/", False),
+        ("https://crm.example.com\u2024evil.example/", False),
+        ("https://crm.example.com\uff0fevil.example/", False),
+        ("https://crm\u200b.example.com/", False),
+        ("https://xn--crm-9cd.example.com/", False),
+        ("https://2130706433/", False),
+        ("https://[::1]/", False),
+        ("https://[crm.example.com]/", False),
+        # what would break a header
+        ("https://crm.example.com/\nLocation: https://evil.example", False),
+        ("https://crm.example.com/\x00", False),
+        ("https://crm.example.com/\x7f", False),
+        ("https://crm.example.com/\x85", False),
+        ("https://crm.example.com/\u2028", False),
+        ("https://crm.example.com/ ", False),
+        # strange, but on the program's own host
+        ("https://crm.example.com/%0d%0aSet-Cookie:%20a=b", True),
+        ("https://crm.example.com//evil.example/", True),
+        ("https://crm.example.com?@evil.example/", True),
+        ("https://crm.example.com#@evil.example/", True),
+        ("https://crm.example.com/@evil.example", True),
+        ("https://crm.example.com/?next=https://evil.example/", True),
+        ("http://crm.example.com:80/", True),
     ],
 )
 def test_a_link_leads_to_the_programs_own_hosts_alone(destination: str, allowed: bool) -> None:
     assert destination_allowed(KEYCRM, destination) is allowed
+
+
+_PIECES = ["https:", "http:", "//", "/", "\\", "@", ":", "443", "80", ".", "crm.example.com", "evil.example", "?", "#"]
+_PIECES += ["%2e", "%40", "%2f", " ", "\t", "\n", "[", "]", "user", "\u3002", "xn--", "CRM.EXAMPLE.COM"]
+
+
+@given(st.lists(st.sampled_from(_PIECES), max_size=8).map("".join) | st.text(max_size=40).map("https://".__add__))
+def test_another_reader_of_addresses_sees_the_programs_host_too(destination: str) -> None:
+    if destination_allowed(KEYCRM, destination):
+        address = httpx.URL(destination)
+        assert (address.host, address.port, address.userinfo) == ("crm.example.com", None, b"")
+        assert address.scheme in ("http", "https")
 
 
 def test_a_foreign_destination_is_refused_by_name(bench: Bench) -> None:

@@ -4,6 +4,8 @@ import base64
 import json
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import jwt
@@ -15,6 +17,7 @@ from fastapi.testclient import TestClient
 
 from schemas.ids import Id
 from services.runtime.http import TheCaller, own_partner, require, service_app
+from services.runtime.http.auth import JWKS_PAUSE_SECONDS, JWKS_SECONDS
 from tests.http_fakes import SECRET, FakeReader, app_over, bearer, resources_over, settings
 
 router = APIRouter()
@@ -54,6 +57,9 @@ WRONG: dict[str, str] = {
     "no algorithm in the header": f"{_part({'typ': 'JWT'})}.{_part(_claims())}.",
     "another hash": jwt.encode(_claims(), SECRET * 2, algorithm="HS512"),
     "another secret": jwt.encode(_claims(), SECRET[::-1], algorithm="HS256"),
+    "another kind of key": jwt.encode(_claims(), rsa.generate_private_key(65537, 2048), algorithm="RS256"),
+    "signed by an elliptic curve": jwt.encode(_claims(), ec.generate_private_key(ec.SECP256R1()), algorithm="ES256"),
+    "subject as a number": jwt.api_jws.encode(json.dumps(_claims(sub=1)).encode(), SECRET),
     "signature of another token": jwt.encode(_claims(), SECRET).rsplit(".", 1)[0]
     + "."
     + jwt.encode(_claims(sub="p-2"), SECRET).rsplit(".", 1)[1],
@@ -174,6 +180,95 @@ def test_token_of_an_unknown_key_or_another_algorithm_is_refused(with_key_set: T
     assert _status(with_key_set, jwt.encode(_claims(), RSA_KEY, algorithm="RS256", headers={"kid": "other"})) == 401
     assert _status(with_key_set, jwt.encode(_claims(), RSA_KEY, algorithm="RS512", headers={"kid": "r"})) == 401
     assert _status(with_key_set, jwt.encode(_claims(), RSA_KEY, algorithm="RS256", headers={"kid": "e"})) == 401
+
+
+@dataclass
+class Provider:
+    """An identity provider whose key set changes, and a clock that moves by hand."""
+
+    keys: dict[str, rsa.RSAPrivateKey]
+    now: float = 1000.0
+    fetched: int = 0
+
+    def key_set(self) -> dict[str, Any]:
+        self.fetched += 1
+        as_jwk = jwt.algorithms.RSAAlgorithm.to_jwk
+        return {"keys": [{**as_jwk(k.public_key(), as_dict=True), "kid": kid} for kid, k in self.keys.items()]}
+
+    def token(self, kid: str, key: rsa.RSAPrivateKey = RSA_KEY) -> str:
+        return jwt.encode(_claims(), key, algorithm="RS256", headers={"kid": kid})
+
+
+@pytest.fixture
+def provider(monkeypatch: pytest.MonkeyPatch) -> Provider:
+    made = Provider({"old": RSA_KEY})
+
+    def fetch(client: jwt.PyJWKClient) -> Any:
+        keys = made.key_set()
+        assert client.jwk_set_cache is not None
+        client.jwk_set_cache.put(keys)
+        client._last_successful_fetch = made.now
+        return keys
+
+    clock = SimpleNamespace(monotonic=lambda: made.now, time=lambda: made.now)
+    monkeypatch.setattr(jwt.PyJWKClient, "fetch_data", fetch)
+    monkeypatch.setattr("jwt.jwks_client.time", clock)
+    monkeypatch.setattr("jwt.jwk_set_cache.time", clock)
+    monkeypatch.setattr("jwt.api_jwk.time", clock)
+    return made
+
+
+@pytest.fixture
+def rotating(provider: Provider) -> Iterator[TestClient]:
+    own = settings(auth_jwks_url="https://keys.example.com/jwks")
+    with TestClient(service_app("payouts", own, router, (), resources_over(FakeReader()))) as client:
+        yield client
+
+
+def test_key_that_is_new_in_the_set_is_accepted_without_a_restart(rotating: TestClient, provider: Provider) -> None:
+    new = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    assert _status(rotating, provider.token("old")) == 200
+    assert _status(rotating, provider.token("new", new)) == 401
+    provider.keys["new"] = new
+    provider.now += JWKS_PAUSE_SECONDS + 1
+    assert _status(rotating, provider.token("new", new)) == 200
+    assert _status(rotating, provider.token("old")) == 200
+
+
+def test_key_that_was_taken_out_of_the_set_is_refused_after_a_minute(rotating: TestClient, provider: Provider) -> None:
+    assert _status(rotating, provider.token("old")) == 200
+    del provider.keys["old"]
+    provider.keys["new"] = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    provider.now += JWKS_SECONDS + 1
+    assert _status(rotating, provider.token("old")) == 401
+    assert _status(rotating, provider.token("new", provider.keys["new"])) == 200
+
+
+def test_key_under_a_known_name_that_is_another_is_refused(rotating: TestClient, provider: Provider) -> None:
+    forged = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    assert _status(rotating, provider.token("old", forged)) == 401
+
+
+def test_made_up_keys_do_not_have_the_set_fetched_each_time(rotating: TestClient, provider: Provider) -> None:
+    for number in range(50):
+        assert _status(rotating, provider.token(f"made-up-{number}")) == 401
+    assert provider.fetched == 1
+
+
+@pytest.mark.parametrize("wrong", [{"exp": 1}, {"aud": "another"}, {"iss": "another"}, {"sub": None}, {"role": None}])
+def test_claims_are_checked_of_a_token_from_the_key_set_too(with_key_set: TestClient, wrong: dict[str, Any]) -> None:
+    assert _status(with_key_set, jwt.encode(_claims(**wrong), RSA_KEY, algorithm="RS256", headers={"kid": "r"})) == 401
+
+
+@pytest.mark.parametrize("header", [{}, {"kid": None}, {"kid": ["r"]}, {"kid": ""}, {"jwk": {"kty": "RSA"}}])
+def test_token_that_names_no_key_or_brings_its_own_is_refused(with_key_set: TestClient, header: dict[str, Any]) -> None:
+    signed = jwt.encode(_claims(), RSA_KEY, algorithm="RS256", headers={"kid": "r"})
+    _, claims, signature = signed.split(".")
+    assert _status(with_key_set, f"{_part({'alg': 'RS256', **header})}.{claims}.{signature}") == 401
+
+
+def test_unsigned_token_is_refused_beside_a_key_set(with_key_set: TestClient) -> None:
+    assert _status(with_key_set, jwt.encode(_claims(), None, algorithm="none", headers={"kid": "r"})) == 401
 
 
 def test_key_set_out_of_reach_is_unavailable(monkeypatch: pytest.MonkeyPatch, with_key_set: TestClient) -> None:

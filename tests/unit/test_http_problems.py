@@ -1,17 +1,21 @@
 """Every error is a problem document with a stable code, and no error says more than it should."""
 
+import asyncio
 from collections.abc import Iterator
+from typing import Literal
 
 import msgspec
 import pytest
 from fastapi import APIRouter
 from fastapi.testclient import TestClient
 from redis.exceptions import ConnectionError as RedisUnreachable
+from starlette.types import Message, Receive, Scope, Send
 
 from schemas.ids import Id
 from schemas.money import PositiveMoney
 from schemas.programs import NotYetPublished
 from services.runtime.http import AsOf, Body, Moment, NoBody, TheCaller, not_found
+from services.runtime.http.middleware import LimitBody, nesting
 from services.runtime.reader import Rebuilding
 from services.runtime.stage import Change, Stage
 from tests.http_fakes import FakeReader, app_over, bearer
@@ -125,6 +129,59 @@ def test_body_over_the_limit_is_too_large(client: TestClient) -> None:
     for content in (b" " * 65_537, iter([b" " * 40_000, b" " * 40_000])):
         answer = client.post("/payouts/wishes", content=content, headers=bearer())
         assert (answer.status_code, answer.json()["code"]) == (413, "too_large")
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        (b'{"program_id": ' + b"[" * 32 + b"]" * 32 + b"}", "deep"),
+        (b"[" * 60_000, "deep"),
+        (b'{"a":' * 900 + b"1" + b"}" * 900, "deep"),
+        ('{"a":' + "[" * 40 + "]" * 40 + "}", "UTF-8"),
+        ("\u2222" + '{"a":' + "[" * 40 + "]" * 40 + "}", "UTF-8"),
+    ],
+)
+def test_deep_body_is_invalid_before_anything_parses_it(
+    client: TestClient, raw: bytes | str, message: Literal["deep", "UTF-8"]
+) -> None:
+    content = raw.encode("utf-16") if isinstance(raw, str) else raw
+    answer = client.post("/payouts/wishes", content=content, headers={**bearer(), "Content-Type": "application/json"})
+    (error, *_) = answer.json()["errors"]
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid")
+    assert message in error["message"]
+
+
+@pytest.mark.parametrize(
+    ("body", "deep"),
+    [(b"", 0), (b"1", 0), (b"{}", 1), (b"[[],[[]]]", 3), (b'"[[["', 0), (b'["\\"[["]', 1), (b'{"[":{"]":[1]}}', 3)],
+)
+def test_nesting_counts_brackets_outside_of_texts(body: bytes, deep: int) -> None:
+    assert nesting(body) == deep
+
+
+async def test_slow_body_and_a_caller_who_hangs_up_are_given_up() -> None:
+    reached: list[Message] = []
+    answered: list[Message] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        reached.append(await receive())
+
+    async def dripping() -> Message:
+        await asyncio.sleep(0.01)
+        return {"type": "http.request", "body": b" ", "more_body": True}
+
+    async def hanging_up() -> Message:
+        return {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        answered.append(message)
+
+    scope = {"type": "http", "method": "POST", "headers": []}
+    for receive in (dripping, hanging_up):
+        await LimitBody(app, body_seconds=0.1)(scope, receive, send)
+    starts = [message for message in answered if message["type"] == "http.response.start"]
+    assert [(start["status"], dict(start["headers"])[b"connection"]) for start in starts] == [(408, b"close")] * 2
+    assert not reached
 
 
 @pytest.mark.parametrize(

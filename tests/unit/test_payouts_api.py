@@ -242,6 +242,7 @@ def test_a_role_does_only_what_is_its_own(payouts: Payouts, by: Any, path: str) 
         ({"amount": usd(-5000)}, "amount"),
         ({"amount": {"minor": 50.5, "currency": "USD"}}, "amount.minor"),
         ({"amount": {"minor": 5000, "currency": "usd"}}, "amount.currency"),
+        ({"amount": {**usd(5000), "minors": 1}}, "amount.minors"),
         ({"destination": "123"}, "destination"),
         ({"destination": None}, "destination"),
         ({"note": "x"}, "note"),

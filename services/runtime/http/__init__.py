@@ -16,23 +16,26 @@ def create_app(settings: Settings, resources: Resources | None = None) -> FastAP
 
 from services.runtime.http.app import service_app
 from services.runtime.http.auth import Caller, TheCaller, own_partner, require
-from services.runtime.http.bodies import Body, Moment, NoBody, Text
+from services.runtime.http.bodies import Body, ChargedAmount, Moment, NoBody, PositiveAmount, Text
 from services.runtime.http.commands import Commands
 from services.runtime.http.pages import Page, Paging, ThePaging, cut, page
 from services.runtime.http.problems import FieldError, Problem, invalid, not_found
 from services.runtime.http.queries import AsOf
+from services.runtime.http.rates import TheVisitor
 from services.runtime.http.resources import Resources, TheCommands, TheResources
 
 __all__ = [
     "AsOf",
     "Body",
     "Caller",
+    "ChargedAmount",
     "Commands",
     "FieldError",
     "Moment",
     "NoBody",
     "Page",
     "Paging",
+    "PositiveAmount",
     "Problem",
     "Resources",
     "Text",
@@ -40,6 +43,7 @@ __all__ = [
     "TheCommands",
     "ThePaging",
     "TheResources",
+    "TheVisitor",
     "cut",
     "invalid",
     "not_found",

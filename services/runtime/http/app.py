@@ -18,6 +18,7 @@ from services.runtime.http.health import health_routes
 from services.runtime.http.middleware import LimitBody, Measured, SafeHeaders
 from services.runtime.http.openapi import DESCRIPTIONS, document
 from services.runtime.http.problems import install
+from services.runtime.http.rates import RateLimits, pool_of
 from services.runtime.http.resources import Resources, TheCommands
 from services.runtime.metrics import Metrics
 from services.runtime.programs import ProgramsFeed
@@ -110,7 +111,9 @@ async def _open(service: str, settings: Settings, metrics: Metrics, open_things:
         open_things.push_async_callback(log.stop)
         await log.start()
         commands = Commands(service, settings, reader, log.write, metrics)
-    return Resources(settings, reader, feed, commands, redis)
+    counting = pool_of(settings)
+    open_things.push_async_callback(counting.aclose)
+    return Resources(settings, reader, feed, commands, redis, RateLimits.over(settings, counting))
 
 
 def _command_routes(stages: Sequence[Stage[Any, Any]]) -> APIRouter:

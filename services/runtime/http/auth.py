@@ -16,11 +16,16 @@ from jwt import PyJWKClient, PyJWKClientConnectionError
 
 from services.runtime.http.problems import Problem, not_found, unavailable
 from services.runtime.http.queries import refuse_unknown_query
+from services.runtime.http.rates import RateLimits
 from services.runtime.settings import Settings
 
 Role = Literal["partner", "platform", "admin"]
 ROLES: tuple[Role, ...] = get_args(Role)
 JWKS_TIMEOUT_SECONDS = 5
+JWKS_SECONDS = 60
+"""How long a fetched key set is trusted: a key that was taken out of it is refused after a minute at the latest."""
+JWKS_PAUSE_SECONDS = 5
+"""A token with an unknown key has the set fetched again, but never more often than this, whoever makes up tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +47,18 @@ def unauthorized(error: str = "") -> Problem:
     return Problem(401, "unauthorized", "A valid bearer token is needed.", headers={"WWW-Authenticate": challenge})
 
 
+def _key_set(address: str) -> PyJWKClient:
+    return PyJWKClient(
+        address, timeout=JWKS_TIMEOUT_SECONDS, lifespan=JWKS_SECONDS, cooldown_duration=JWKS_PAUSE_SECONDS
+    )
+
+
 class Authenticator:
     """Checks bearer tokens. Where a key set is configured, the shared secret is not accepted."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._keys = (
-            PyJWKClient(settings.auth_jwks_url, timeout=JWKS_TIMEOUT_SECONDS) if settings.auth_jwks_url else None
-        )
+        self._keys = _key_set(settings.auth_jwks_url) if settings.auth_jwks_url else None
 
     async def caller(self, token: str) -> Caller:
         """The caller a token speaks for.
@@ -116,12 +125,15 @@ _bearer = HTTPBearer(
 async def caller(request: Request, token: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]) -> Caller:
     """The authenticated caller. Every route but the public ones depends on this.
 
-    Errors: Problem 401; 422 for a query parameter that the route does not know.
+    Errors: Problem 401; 429 for one who calls too often; 422 for a query parameter that the route does not know.
     """
     if token is None:
         raise unauthorized()
     authenticator: Authenticator = request.app.state.authenticator
     who = await authenticator.caller(token.credentials)
+    rates: RateLimits | None = request.app.state.resources.rates
+    if rates is not None:
+        await rates.count(who.role, who.sub)
     refuse_unknown_query(request)
     return who
 

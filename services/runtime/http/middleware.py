@@ -1,16 +1,23 @@
 """What happens to every request, whatever its route. Plain ASGI: no task in between, so a hang-up cancels nothing."""
 
+import asyncio
+import re
 import time
 from collections.abc import Callable
 
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from services.runtime.http.problems import ALWAYS, Problem
+from services.runtime.http.problems import ALWAYS, Problem, invalid
 from services.runtime.http.queries import route_template
 from services.runtime.metrics import Metrics
 
 BODY_LIMIT_BYTES = 64 * 1024
+BODY_SECONDS = 10.0
+BODY_DEPTH = 32
+"""Of objects and lists in each other: more than any body needs, and far less than what tires a parser."""
+
+_TEXT = re.compile(rb'"(?:[^"\\]|\\.)*"?', re.DOTALL)
 UNMATCHED = "(none)"
 
 
@@ -18,11 +25,28 @@ def _too_large() -> Problem:
     return Problem(413, "too_large", f"A body holds {BODY_LIMIT_BYTES} bytes at most.", headers={"Connection": "close"})
 
 
-class LimitBody:
-    """Reads a body up to the limit before the app sees the request; a longer one is answered 413."""
+def _too_slow() -> Problem:
+    detail = f"A body is sent whole, within {BODY_SECONDS:.0f} seconds."
+    return Problem(408, "too_slow", detail, headers={"Connection": "close"})
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+
+def nesting(body: bytes) -> int:
+    """How deep objects and lists lie in each other, in a body that need not be JSON."""
+    deepest = depth = 0
+    for byte in _TEXT.sub(b"", body):
+        if byte in b"[{":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif byte in b"]}":
+            depth -= 1
+    return deepest
+
+
+class LimitBody:
+    """Reads a body before the app sees the request: 413 for a long one, 408 for a slow one, 422 for a deep one."""
+
+    def __init__(self, app: ASGIApp, body_seconds: float = BODY_SECONDS) -> None:
+        self._app, self._body_seconds = app, body_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["method"] in ("GET", "HEAD", "OPTIONS"):
@@ -32,16 +56,36 @@ class LimitBody:
         if not length.isdigit() or int(length) > BODY_LIMIT_BYTES:
             await _too_large().response()(scope, receive, send)
             return
-        messages, size, more = list[Message](), 0, True
-        while more:
-            message = await receive()
-            messages.append(message)
-            size += len(message.get("body", b""))
-            more = message.get("more_body", False)
-            if size > BODY_LIMIT_BYTES:
-                await _too_large().response()(scope, receive, send)
-                return
+        try:
+            async with asyncio.timeout(self._body_seconds):
+                messages = await _read(receive)
+        except TimeoutError:
+            await _too_slow().response()(scope, receive, send)
+            return
+        except Problem as problem:
+            await problem.response()(scope, receive, send)
+            return
         await self._app(scope, _replayed(messages, receive), send)
+
+
+async def _read(receive: Receive) -> list[Message]:
+    """All of a body. Errors: Problem 408 where the caller hung up, 413, 422."""
+    messages, size, more = list[Message](), 0, True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise _too_slow()
+        messages.append(message)
+        size += len(message.get("body", b""))
+        more = message.get("more_body", False)
+        if size > BODY_LIMIT_BYTES:
+            raise _too_large()
+    body = b"".join(message.get("body", b"") for message in messages)
+    if b"\0" in body:  # UTF-16 and UTF-32 have some in every bracket, and would hide how deep they go
+        raise invalid("body", "Write a JSON object in UTF-8.")
+    if body.count(b"[") + body.count(b"{") > BODY_DEPTH and nesting(body) > BODY_DEPTH:
+        raise invalid("body", f"Nest objects and lists {BODY_DEPTH} deep at most.")
+    return messages
 
 
 def _replayed(messages: list[Message], receive: Receive) -> Receive:

@@ -26,6 +26,11 @@ _PROBLEM_RESPONSE = {
     "description": "A problem (RFC 9457); `code` says which.",
     "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/ProblemDocument"}, "example": _PROBLEM_EXAMPLE}},
 }
+_RATE_LIMITED = {
+    "description": "A problem with the code `rate_limited`: this caller asks too often; others are not affected.",
+    "headers": {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}}},
+    "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/ProblemDocument"}}},
+}
 _IDEMPOTENCY_KEY = {
     "name": "Idempotency-Key",
     "in": "header",
@@ -56,6 +61,8 @@ def document(app: FastAPI) -> dict[str, Any]:
         responses = operation["responses"]
         responses.pop("422", None)
         responses["default"] = _PROBLEM_RESPONSE
+        if "health" not in operation["tags"]:
+            responses["429"] = _RATE_LIMITED
         if method in ("post", "put") and "security" in operation:
             responses.setdefault("202", _PENDING)
         if method == "post" and "security" in operation:

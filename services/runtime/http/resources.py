@@ -8,6 +8,7 @@ from redis.asyncio import Redis
 
 from schemas.programs import Programs
 from services.runtime.http.commands import Commands
+from services.runtime.http.rates import RateLimits
 from services.runtime.programs import ProgramsFeed
 from services.runtime.reader import Reader
 from services.runtime.settings import Settings
@@ -15,13 +16,15 @@ from services.runtime.settings import Settings
 
 @dataclass(frozen=True)
 class Resources:
-    """`redis` and `commands` are None where there are none: a test's fake reader, a service without commands."""
+    """`redis`, `commands` and `rates` are None where there are none: over a test's fake reader, in a service without
+    commands."""
 
     settings: Settings
     reader: Reader
     programs_feed: ProgramsFeed
     commands: Commands | None = None
     redis: Redis | None = None
+    rates: RateLimits | None = None
 
     @property
     def programs(self) -> Programs:
