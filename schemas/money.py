@@ -52,17 +52,24 @@ class Money(BaseModel):
 
 def round_half_even(exact: Fraction) -> int:
     """The project's one rounding: to the nearest integer, a half to the even neighbour."""
-    return round(exact)
+    return _rounded(exact.numerator, exact.denominator)
+
+
+def _rounded(numerator: int, denominator: int) -> int:
+    """The rounding of `numerator / denominator`, exact; `denominator` above 0."""
+    whole, rest = divmod(numerator, denominator)
+    return whole + (2 * rest > denominator or (2 * rest == denominator and whole % 2 == 1))
 
 
 def share(minor: int, rate: Fraction | Decimal) -> int:
     """`rate` of `minor`, rounded once."""
-    return round_half_even(minor * Fraction(rate))
+    numerator, denominator = rate.as_integer_ratio()
+    return _rounded(minor * numerator, denominator)
 
 
 def part(whole: int, taken: int, of: int) -> int:
     """`taken / of` of `whole`, rounded once; `of` above 0. `part(x, n, n) == x`, so parts add up to the whole."""
-    return round_half_even(Fraction(whole * taken, of))
+    return _rounded(whole * taken, of)
 
 
 # No exponent: "1e999999999" is ten characters, and a gigabyte once it is an exact number.
