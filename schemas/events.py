@@ -5,6 +5,7 @@ payloads below, told apart by `type`. Payloads of the platform ignore fields the
 producer does not break an older refstream; what refstream writes has exactly the fields declared here.
 """
 
+from collections.abc import Set
 from functools import cache
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
@@ -747,11 +748,12 @@ def event_json(event: Event) -> bytes:
     return b'%b,"data":%b}' % (envelope[:-1], data_json(event.data))
 
 
-def data_json(data: Payload) -> bytes:
+def data_json(data: Payload, exclude: Set[str] | None = None) -> bytes:
     """The data of an event as it stands in a record: in the order of its fields, no field that holds nothing."""
+    fields: Any = exclude  # pydantic's name for a set of them is narrower
     if _is_open(type(data)):
-        return orjson.dumps(data.model_dump(mode="json", exclude_none=True))
-    return data.__pydantic_serializer__.to_json(data, exclude_none=True)
+        return orjson.dumps(data.model_dump(mode="json", exclude=fields, exclude_none=True))
+    return data.__pydantic_serializer__.to_json(data, exclude=fields, exclude_none=True)
 
 
 @cache

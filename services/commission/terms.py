@@ -5,9 +5,10 @@ as a new event leaves the frame as it was, no other payment's decision can have 
 Source: programs.md, jupsoft, keycrm and the general rules.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from fractions import Fraction
+from operator import attrgetter
 from typing import assert_never
 
 from schemas.events import PaymentDecline
@@ -87,11 +88,8 @@ def frame(programs: Programs, customer: Customer) -> Seen | None:
     share = bound.term(Share)
     if share is None:
         return _purchases(bound, binding, customer.payments.values())
-    first = min(
-        (p for p in customer.payments.values() if p.at >= binding.attributed_at and p.paid_by is None),
-        key=lambda p: p.place,
-        default=None,
-    )
+    own = [p for p in customer.payments.values() if p.at >= binding.attributed_at and p.paid_by is None]
+    first = min(own, key=_place, default=None)
     earning = _earning(share, binding, customer, first)
     if first is None:
         return Frame(binding, share, earning)
@@ -106,6 +104,36 @@ def frame(programs: Programs, customer: Customer) -> Seen | None:
         first.at + share.hold_days * DAY if share.hold_days is not None else None,
         sale.ended_at() if share.ends_with_subscription else None,
         sale.downgraded_at(share.ends_with_downgrade_of) if share.ends_with_downgrade_of else None,
+    )
+
+
+_place = attrgetter("at", "payment_id")
+"""`Payment.place`, for many of them."""
+
+
+def stays(seen: Seen | None, before: Customer, after: Customer, touched: Collection[str]) -> bool:
+    """Whether `seen`, the frame of `after`, is certain to be the frame of `before` as well, told without computing it.
+
+    `touched`: every payment in which the two customers differ. Nothing else of the facts may have changed, and the
+    first payment is the same one if each that changed comes later, in both. Most events are such a later payment.
+    """
+    if (
+        before.binding != after.binding
+        or before.accounts is not after.accounts
+        or before.steps is not after.steps
+        or before.signed_up_at != after.signed_up_at
+    ):
+        return False
+    if seen is None or not touched:
+        return True
+    if isinstance(seen, Purchases) or seen.first is None:
+        return False
+    first = seen.first
+    return all(
+        payment.place > first
+        for customer in (before, after)
+        for payment_id in touched
+        if (payment := customer.payments.get(payment_id)) is not None
     )
 
 
