@@ -81,6 +81,8 @@ WIRE = {"wire": True}
 
 
 def _instant(value: Any, info: ValidationInfo) -> int:
+    if type(value) is str:
+        return _parsed(value)
     return value if type(value) is int and not info.context else parse_instant(value)
 
 

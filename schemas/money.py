@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable
 from decimal import Decimal
 from fractions import Fraction
+from functools import lru_cache
 from typing import Annotated, Any
 
 from pydantic import (
@@ -81,9 +82,15 @@ def _decimal_text(value: Any) -> Decimal:
         return value
     if not isinstance(value, str):
         raise ValueError('write a decimal as text, like "0.20"')  # noqa: TRY004  # pydantic catches ValueError alone
-    if not _DECIMAL.fullmatch(value):
-        raise ValueError(f'{value[:40]!r} is no decimal number; write it like "0.20"')
-    return Decimal(value)
+    return _decimal(value)
+
+
+@lru_cache(maxsize=1 << 10)
+def _decimal(text: str) -> Decimal:
+    """Remembered, since there are few rates and many events with one."""
+    if not _DECIMAL.fullmatch(text):
+        raise ValueError(f'{text[:40]!r} is no decimal number; write it like "0.20"')
+    return Decimal(text)
 
 
 def decimal_text(value: Decimal) -> str:

@@ -8,7 +8,6 @@ Source: programs.md, jupsoft, keycrm and the general rules.
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from fractions import Fraction
-from operator import attrgetter
 from typing import assert_never
 
 from schemas.events import PaymentDecline
@@ -88,11 +87,13 @@ def frame(programs: Programs, customer: Customer) -> Seen | None:
     share = bound.term(Share)
     if share is None:
         return _purchases(bound, binding, customer.payments.values())
-    own = [p for p in customer.payments.values() if p.at >= binding.attributed_at and p.paid_by is None]
-    first = min(own, key=_place, default=None)
+    first = _first_own(customer, binding.attributed_at)
     earning = _earning(share, binding, customer, first)
     if first is None:
         return Frame(binding, share, earning)
+    hold_until = first.at + share.hold_days * DAY if share.hold_days is not None else None
+    if not (share.first_product_only or share.ends_with_subscription or share.ends_with_downgrade_of):
+        return Frame(binding, share, earning, first.place, None, hold_until)
     product = product_of(customer, first)
     sale = _SaleOf(first, product, customer)
     return Frame(
@@ -101,14 +102,20 @@ def frame(programs: Programs, customer: Customer) -> Seen | None:
         earning,
         first.place,
         product if share.first_product_only else None,
-        first.at + share.hold_days * DAY if share.hold_days is not None else None,
+        hold_until,
         sale.ended_at() if share.ends_with_subscription else None,
         sale.downgraded_at(share.ends_with_downgrade_of) if share.ends_with_downgrade_of else None,
     )
 
 
-_place = attrgetter("at", "payment_id")
-"""`Payment.place`, for many of them."""
+def _first_own(customer: Customer, since: int) -> Payment | None:
+    """The customer's first payment from an instant on, those that a partner made left out."""
+    first: Payment | None = None
+    for payment in customer.payments.values():
+        at = payment.at
+        if at >= since and payment.paid_by is None and (first is None or at <= first.at):
+            first = payment if first is None or payment.place < first.place else first
+    return first
 
 
 def stays(seen: Seen | None, before: Customer, after: Customer, touched: Collection[str]) -> bool:

@@ -27,14 +27,14 @@ def _digest(told: bytes) -> bytes:
 def identity(event: Event) -> str:
     """What makes two events the same one. A subscription step, or a failed payment: type, id and time."""
     match event.data:
+        case events.PaymentSucceeded(payment_id=own) | events.PaymentPending(payment_id=own):
+            pass
         case events.PaymentRefunded(refund_id=own):
             pass
         case events.PaymentDisputed(dispute_id=own) | events.DisputeClosed(dispute_id=own):
             pass
         case events.PaymentFailed(payment_id=own):
             own = f"{own}@{event.time}"
-        case events.PaymentPending(payment_id=own) | events.PaymentSucceeded(payment_id=own):
-            pass
         case (
             events.TrialStarted(subscription_id=own)
             | events.SubscriptionActivated(subscription_id=own)
