@@ -19,7 +19,6 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from hashlib import blake2b
-from types import SimpleNamespace
 
 from schemas.events import Event, PartnerActivated, PaymentRefunded, PaymentSucceeded, ReferralAttributed, event_json
 from schemas.ids import partition_of
@@ -31,7 +30,7 @@ from services.commission.partners import PARTNERS as PARTNERS_STAGE
 from services.commission.sales import SALES as SALES_STAGE
 from services.payouts import LEDGER
 from services.runtime.cell import Cell
-from services.runtime.simulate import MemoryStore
+from services.runtime.memory import MemoryStore
 from services.runtime.stage import Record
 
 STAGES = (SALES_STAGE, PARTNERS_STAGE, LEDGER)
@@ -132,13 +131,16 @@ async def play(args: argparse.Namespace, given: Log) -> tuple[dict[str, float], 
     """One run over a log: CPU seconds and records by stage, and a digest of what was said in the end."""
     log: Log = defaultdict(list, {name: list(at) for name, at in given.items()})
     programs = Programs.of(*shipped())
-    world = SimpleNamespace(stores={})  # what a store asks of its world: its neighbours
     cells: dict[tuple[str, int], Cell] = {}
     for stage in STAGES:
         for partition in range(PARTITIONS):
-            store = world.stores[stage.name, partition] = MemoryStore(world, stage.name, partition)  # type: ignore[arg-type]
             cell = cells[stage.name, partition] = Cell(
-                stage, partition, PARTITIONS, store, lambda: programs, {each.name: each for each in STAGES}
+                stage,
+                partition,
+                PARTITIONS,
+                MemoryStore(),
+                lambda: programs,
+                {each.name: each for each in STAGES},
             )
             await cell.open()
     await fold(log, cells, SALES_STAGE.name, REFERRALS.name, args.batch)
