@@ -5,6 +5,7 @@ Months are calendar months, clamped at the month's end (31 January + 1 month = 2
 
 import re
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, PlainSerializer, ValidationInfo, WithJsonSchema
@@ -12,8 +13,11 @@ from pydantic import BeforeValidator, PlainSerializer, ValidationInfo, WithJsonS
 SECOND = 1_000_000
 DAY = 86_400 * SECOND
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICRO = timedelta(microseconds=1)
+_EPOCH_WITHOUT_ZONE = datetime(1970, 1, 1)  # noqa: DTZ001 (half the cost of an aware one; UTC is meant)
+_REMEMBERED = 1 << 14
+"""How many texts and instants are remembered: an event says its own time several times, and the next stage again."""
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)?")
+_HOW_TO_WRITE = "write a time as RFC 3339, like 2026-02-28T12:00:00Z"
 
 
 class NoOffset(ValueError):
@@ -25,19 +29,28 @@ def parse_instant(value: Any) -> int:
 
     Errors: NoOffset without an offset; ValueError for anything else that is no time.
     """
-    if not isinstance(value, str) or not (match := _RFC3339.fullmatch(value)):
-        raise ValueError("write a time as RFC 3339, like 2026-02-28T12:00:00Z")
+    if not isinstance(value, str):
+        raise ValueError(_HOW_TO_WRITE)  # noqa: TRY004  # pydantic catches ValueError alone
+    return _parsed(value)
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _parsed(text: str) -> int:
+    match = _RFC3339.fullmatch(text)
+    if not match:
+        raise ValueError(_HOW_TO_WRITE)
     if not match[2]:
         raise NoOffset("a time needs an offset, like 2026-02-28T12:00:00Z")
     try:
-        return micros(datetime.fromisoformat(value.upper()).astimezone(UTC))
+        return micros(datetime.fromisoformat(text.upper()).astimezone(UTC))
     except OverflowError:
         raise ValueError("a time lies in the years 1 to 9999 of UTC") from None
 
 
 def micros(moment: datetime) -> int:
     """The instant of an aware datetime."""
-    return (moment - _EPOCH) // _MICRO
+    since = moment - _EPOCH
+    return (since.days * 86_400 + since.seconds) * SECOND + since.microseconds
 
 
 def moment(instant: int) -> datetime:
@@ -45,21 +58,22 @@ def moment(instant: int) -> datetime:
     return _EPOCH + timedelta(microseconds=instant)
 
 
+@lru_cache(maxsize=_REMEMBERED)
 def format_instant(instant: int) -> str:
     """RFC 3339 in UTC; milliseconds or microseconds only where there are some."""
-    at = moment(instant)
-    fraction = instant % SECOND
-    precision = "seconds" if not fraction else "milliseconds" if not fraction % 1000 else "microseconds"
-    return at.isoformat(timespec=precision).removesuffix("+00:00") + "Z"
+    text = (_EPOCH_WITHOUT_ZONE + timedelta(0, 0, instant)).isoformat()  # no fraction, or all six digits of it
+    return (text[:-3] if instant % 1000 == 0 and instant % SECOND else text) + "Z"
 
 
 def add_months(instant: int, months: int) -> int:
     """The instant that many calendar months later, clamped at the month's end."""
     at = moment(instant)
-    years, month = divmod(at.year * 12 + at.month - 1 + months, 12)
-    next_first = datetime(years + (month + 1) // 12, (month + 1) % 12 + 1, 1, tzinfo=UTC)
+    year, month = divmod(at.year * 12 + at.month - 1 + months, 12)
+    if at.day <= 28:  # every month has that day
+        return micros(at.replace(year=year, month=month + 1))
+    next_first = datetime(year + (month + 1) // 12, (month + 1) % 12 + 1, 1, tzinfo=UTC)
     last_day = (next_first - timedelta(days=1)).day
-    return micros(at.replace(year=years, month=month + 1, day=min(at.day, last_day)))
+    return micros(at.replace(year=year, month=month + 1, day=min(at.day, last_day)))
 
 
 WIRE = {"wire": True}
@@ -67,6 +81,8 @@ WIRE = {"wire": True}
 
 
 def _instant(value: Any, info: ValidationInfo) -> int:
+    if type(value) is str:
+        return _parsed(value)
     return value if type(value) is int and not info.context else parse_instant(value)
 
 

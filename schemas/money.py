@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable
 from decimal import Decimal
 from fractions import Fraction
+from functools import lru_cache
 from typing import Annotated, Any
 
 from pydantic import (
@@ -52,17 +53,24 @@ class Money(BaseModel):
 
 def round_half_even(exact: Fraction) -> int:
     """The project's one rounding: to the nearest integer, a half to the even neighbour."""
-    return round(exact)
+    return _rounded(exact.numerator, exact.denominator)
+
+
+def _rounded(numerator: int, denominator: int) -> int:
+    """The rounding of `numerator / denominator`, exact; `denominator` above 0."""
+    whole, rest = divmod(numerator, denominator)
+    return whole + (2 * rest > denominator or (2 * rest == denominator and whole % 2 == 1))
 
 
 def share(minor: int, rate: Fraction | Decimal) -> int:
     """`rate` of `minor`, rounded once."""
-    return round_half_even(minor * Fraction(rate))
+    numerator, denominator = rate.as_integer_ratio()
+    return _rounded(minor * numerator, denominator)
 
 
 def part(whole: int, taken: int, of: int) -> int:
     """`taken / of` of `whole`, rounded once; `of` above 0. `part(x, n, n) == x`, so parts add up to the whole."""
-    return round_half_even(Fraction(whole * taken, of))
+    return _rounded(whole * taken, of)
 
 
 # No exponent: "1e999999999" is ten characters, and a gigabyte once it is an exact number.
@@ -74,9 +82,15 @@ def _decimal_text(value: Any) -> Decimal:
         return value
     if not isinstance(value, str):
         raise ValueError('write a decimal as text, like "0.20"')  # noqa: TRY004  # pydantic catches ValueError alone
-    if not _DECIMAL.fullmatch(value):
-        raise ValueError(f'{value[:40]!r} is no decimal number; write it like "0.20"')
-    return Decimal(value)
+    return _decimal(value)
+
+
+@lru_cache(maxsize=1 << 10)
+def _decimal(text: str) -> Decimal:
+    """Remembered, since there are few rates and many events with one."""
+    if not _DECIMAL.fullmatch(text):
+        raise ValueError(f'{text[:40]!r} is no decimal number; write it like "0.20"')
+    return Decimal(text)
 
 
 def decimal_text(value: Decimal) -> str:

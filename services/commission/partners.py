@@ -9,6 +9,7 @@ Source: programs.md, "The rate follows the number of the partner's paying client
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
+from operator import attrgetter
 
 from msgspec.structs import replace
 
@@ -168,24 +169,31 @@ def _recount(context: Context[Row], state: Partner, sale: Sale, caused_by: str) 
     stored = context.rows.all()
     sales = {s.payment_id: s for s in stored.values() if isinstance(s, Sale) and s.program_id == sale.program_id}
     sales[sale.payment_id] = sale
+    ordered = sorted(sales.values(), key=attrgetter("paid_at", "payment_id"))
     firsts: dict[str, Place] = {}
-    for one in sorted((s for s in sales.values() if s.accrues), key=lambda s: s.place):
-        firsts.setdefault(one.customer_id, one.place)
+    latest: Place = (0, "")
+    for one in ordered:
+        if one.accrues:
+            latest = one.place
+            firsts.setdefault(one.customer_id, latest)
     places = sorted(firsts.values())
-    depth = max((_depth(_tiers(context.programs, s)) for s in sales.values()), default=0)
+    versions = {s.program_version: s for s in ordered}
+    tiers = {version: _tiers(context.programs, one) for version, one in versions.items()}
     old = state.ladders.get(sale.program_id, Ladder())
-    latest = max((s.place for s in sales.values() if s.accrues), default=(0, ""))
-    ladder = Ladder(max(depth, old.depth), len(places), tuple(places[: max(depth, old.depth)]), latest, old.reached)
+    depth = max(old.depth, *(_depth(each) for each in tiers.values()))
+    ladder = Ladder(depth, len(places), tuple(places[:depth]), latest, old.reached)
     rows: dict[str, Row | None] = _client_rows(stored, sale.program_id, firsts)
     emits: list[Emit] = []
-    for one in sorted(sales.values(), key=lambda s: s.place):
-        rate = _rate(ladder, _tiers(context.programs, one), one)
-        if one is not sale and (not one.accrues or decimal_text(rate) == one.said.rate):
+    for one in ordered:
+        if one is not sale and not one.accrues:
             continue  # of the others only the rate can have changed
+        rate = _rate(ladder, tiers[one.program_version], one)
+        if one is not sale and decimal_text(rate) == one.said.rate:
+            continue
         said, told = say(one, context.key, rate, caused_by)
         emits += told
         rows[sale_row(one.payment_id)] = replace(one, said=said)
-    ladder, reached = _tell_tiers(ladder, _tiers(context.programs, sale), sale, context.key)
+    ladder, reached = _tell_tiers(ladder, tiers[sale.program_version], sale, context.key)
     return _change(context, state, sale.program_id, ladder, rows, (*emits, *reached))
 
 

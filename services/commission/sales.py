@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from msgspec.structs import replace
 
 from schemas import events
-from schemas.events import ActivityChanged, CommissionDeclined, Event, Hold, parse_event
+from schemas.events import ActivityChanged, CommissionDeclined, Event, Hold, data_json, parse_event
 from schemas.ids import derived_id
 from schemas.internal import ClientPaid, SaleStated, TakenBack
 from schemas.money import Money
@@ -33,7 +33,7 @@ from services.commission.state import (
     SubscriptionStep,
     commission_id,
 )
-from services.commission.terms import Frame, Seen, credits_of, earning_spans, frame, priced_by, reasons
+from services.commission.terms import Frame, Seen, credits_of, earning_spans, frame, priced_by, reasons, stays
 from services.runtime.repeats import Repeat, judge
 from services.runtime.stage import Change, Context, DeadLetter, Emit, Record, Stage
 
@@ -71,6 +71,8 @@ class _Learnt:
     def take(self, record: Record, event: Event) -> None:
         customer, at = self.customer, event.time
         match event.data:
+            case events.PaymentSucceeded() as data:  # first, since most events are
+                self._paid(data, event)
             case events.CustomerSignedUp(name=name):
                 self.customer = replace(customer, signed_up_at=at, name=name)
             case events.CustomerProfile(name=name):
@@ -96,8 +98,6 @@ class _Learnt:
             case events.ReferralDeclined():
                 if customer.binding is None:
                     self.customer = replace(customer, binding=Binding("", "", 0, at, event.id))
-            case events.PaymentSucceeded() as data:
-                self._paid(data, event)
             case ClientPaid() as data:
                 self._paid_by_partner(data, event)
             case events.PaymentRefunded() | events.PaymentDisputed() | events.DisputeClosed() as data:
@@ -232,6 +232,8 @@ def repriced(state: Customer, published: events.ProgramPublished) -> bool:
 
 def waiting(state: Customer) -> int:
     """Payments that wait for their signup's decision, refunds and disputes that wait for their payment."""
+    if state.binding is not None and state.binding.partner_id:
+        return len(state.parked)  # the signup's decision is all that any payment waits for
     return len(state.parked) + sum(not is_decided(state, payment) for payment in state.payments.values())
 
 
@@ -249,35 +251,45 @@ def is_decided(customer: Customer, payment: Payment) -> bool:
 def _say(
     context: Context[Customer], before: Customer, after: Customer, touched: Iterable[str], event: Event
 ) -> tuple[Customer, tuple[Emit, ...]]:
+    touched = dict.fromkeys(touched)
     seen = frame(context.programs, after)
-    same_frame = before.binding == after.binding and seen == frame(context.programs, before)
+    same_frame = stays(seen, before, after, touched) or (
+        before.binding == after.binding and seen == frame(context.programs, before)
+    )
     emits: list[Emit] = []
-    told = dict(after.told)
-    for payment_id in dict.fromkeys(touched) if same_frame else sorted(after.payments):
+    told: dict[str, bytes] = {}
+    for payment_id in touched if same_frame else sorted(after.payments):
         payment = after.payments[payment_id]
         if not is_decided(after, payment):
             continue
         data = statement(context.programs, context.key, after, seen, payment, event.id)
-        digest = _digest(data.model_dump_json(exclude={"caused_by"}))
-        if told.get(payment_id) != digest:
+        digest = _digest(data_json(data, exclude=WITHOUT_CAUSE))
+        if after.told.get(payment_id) != digest:
             told[payment_id] = digest
             emits.append(Emit(derived_id("sale", payment_id, event.id), payment.at, data))
-    earning = earning_spans(seen, after) if seen else ()
-    told_earning = _digest(repr(earning))
-    if seen and told_earning != (after.told_earning or _digest(repr(((seen.binding.attributed_at, None),)))):
-        changed = ActivityChanged(
-            partner_id=seen.binding.partner_id,
-            program_id=seen.binding.program_id,
-            customer_id=context.key,
-            earning=earning,
-        )
-        emits.append(Emit(derived_id("activity", context.key, event.id), event.time, changed))
-        after = replace(after, told_earning=told_earning)
-    return (replace(after, told=told) if told != after.told else after), tuple(emits)
+    if told:
+        after = replace(after, told={**after.told, **told})
+    if seen and not same_frame:
+        earning = earning_spans(seen, after)
+        told_earning = _digest(repr(earning).encode())
+        if told_earning != (after.told_earning or _digest(repr(((seen.binding.attributed_at, None),)).encode())):
+            changed = ActivityChanged(
+                partner_id=seen.binding.partner_id,
+                program_id=seen.binding.program_id,
+                customer_id=context.key,
+                earning=earning,
+            )
+            emits.append(Emit(derived_id("activity", context.key, event.id), event.time, changed))
+            after = replace(after, told_earning=told_earning)
+    return after, tuple(emits)
 
 
-def _digest(text: str) -> bytes:
-    return hashlib.blake2b(text.encode(), digest_size=8).digest()
+WITHOUT_CAUSE = frozenset({"caused_by"})
+"""What a statement names but does not say: the same again for another cause is nothing new."""
+
+
+def _digest(text: bytes) -> bytes:
+    return hashlib.blake2b(text, digest_size=8).digest()
 
 
 def statement(

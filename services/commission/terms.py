@@ -5,7 +5,7 @@ as a new event leaves the frame as it was, no other payment's decision can have 
 Source: programs.md, jupsoft, keycrm and the general rules.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import assert_never
@@ -87,14 +87,13 @@ def frame(programs: Programs, customer: Customer) -> Seen | None:
     share = bound.term(Share)
     if share is None:
         return _purchases(bound, binding, customer.payments.values())
-    first = min(
-        (p for p in customer.payments.values() if p.at >= binding.attributed_at and p.paid_by is None),
-        key=lambda p: p.place,
-        default=None,
-    )
+    first = _first_own(customer, binding.attributed_at)
     earning = _earning(share, binding, customer, first)
     if first is None:
         return Frame(binding, share, earning)
+    hold_until = first.at + share.hold_days * DAY if share.hold_days is not None else None
+    if not (share.first_product_only or share.ends_with_subscription or share.ends_with_downgrade_of):
+        return Frame(binding, share, earning, first.place, None, hold_until)
     product = product_of(customer, first)
     sale = _SaleOf(first, product, customer)
     return Frame(
@@ -103,9 +102,45 @@ def frame(programs: Programs, customer: Customer) -> Seen | None:
         earning,
         first.place,
         product if share.first_product_only else None,
-        first.at + share.hold_days * DAY if share.hold_days is not None else None,
+        hold_until,
         sale.ended_at() if share.ends_with_subscription else None,
         sale.downgraded_at(share.ends_with_downgrade_of) if share.ends_with_downgrade_of else None,
+    )
+
+
+def _first_own(customer: Customer, since: int) -> Payment | None:
+    """The customer's first payment from an instant on, those that a partner made left out."""
+    first: Payment | None = None
+    for payment in customer.payments.values():
+        at = payment.at
+        if at >= since and payment.paid_by is None and (first is None or at <= first.at):
+            first = payment if first is None or payment.place < first.place else first
+    return first
+
+
+def stays(seen: Seen | None, before: Customer, after: Customer, touched: Collection[str]) -> bool:
+    """Whether `seen`, the frame of `after`, is certain to be the frame of `before` as well, told without computing it.
+
+    `touched`: every payment in which the two customers differ. Nothing else of the facts may have changed, and the
+    first payment is the same one if each that changed comes later, in both. Most events are such a later payment.
+    """
+    if (
+        before.binding != after.binding
+        or before.accounts is not after.accounts
+        or before.steps is not after.steps
+        or before.signed_up_at != after.signed_up_at
+    ):
+        return False
+    if seen is None or not touched:
+        return True
+    if isinstance(seen, Purchases) or seen.first is None:
+        return False
+    first = seen.first
+    return all(
+        payment.place > first
+        for customer in (before, after)
+        for payment_id in touched
+        if (payment := customer.payments.get(payment_id)) is not None
     )
 
 

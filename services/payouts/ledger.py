@@ -8,6 +8,7 @@ Source: contract.md, Balance.
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from operator import add, sub
 from typing import Literal, assert_never
 
 import msgspec
@@ -252,5 +253,5 @@ def _added(maturing: Mapping[int, int], free_at: int, minor: int) -> dict[int, i
 
 
 def _sum(one: Sums, other: Sums, sign: int) -> Sums:
-    pairs = zip(msgspec.structs.astuple(one), msgspec.structs.astuple(other), strict=True)
-    return Sums(*(a + sign * b for a, b in pairs))
+    moved = add if sign > 0 else sub
+    return Sums(*map(moved, msgspec.structs.astuple(one), msgspec.structs.astuple(other)))

@@ -8,6 +8,8 @@ Source: contract.md, Events.
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from schemas.events import CustomerProfile, Event, UnknownType, Unreadable, parse_event
 from schemas.ids import partition_of
 from schemas.moments import SECOND
@@ -18,8 +20,7 @@ FUTURE_SECONDS = 300
 """How far ahead of the broker's clock an event of the platform may be dated."""
 
 
-@dataclass(frozen=True, slots=True)
-class Folded:
+class Folded(msgspec.Struct, frozen=True):
     """An event to fold, under its key."""
 
     key: str

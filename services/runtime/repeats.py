@@ -8,7 +8,7 @@ import hashlib
 from enum import Enum
 
 from schemas import events
-from schemas.events import Event, Payload
+from schemas.events import Event, data_json
 
 Seen = dict[bytes, bytes]
 """Per key: digest of an event's identity → digest of its content (8 bytes each)."""
@@ -20,21 +20,21 @@ class Repeat(Enum):
     CONFLICT = "conflict"
 
 
-def _digest(text: str) -> bytes:
-    return hashlib.blake2b(text.encode(), digest_size=8).digest()
+def _digest(told: bytes) -> bytes:
+    return hashlib.blake2b(told, digest_size=8).digest()
 
 
 def identity(event: Event) -> str:
     """What makes two events the same one. A subscription step, or a failed payment: type, id and time."""
     match event.data:
+        case events.PaymentSucceeded(payment_id=own) | events.PaymentPending(payment_id=own):
+            pass
         case events.PaymentRefunded(refund_id=own):
             pass
         case events.PaymentDisputed(dispute_id=own) | events.DisputeClosed(dispute_id=own):
             pass
         case events.PaymentFailed(payment_id=own):
             own = f"{own}@{event.time}"
-        case events.PaymentPending(payment_id=own) | events.PaymentSucceeded(payment_id=own):
-            pass
         case (
             events.TrialStarted(subscription_id=own)
             | events.SubscriptionActivated(subscription_id=own)
@@ -51,17 +51,14 @@ def identity(event: Event) -> str:
     return f"{event.type}|{own}"
 
 
-def content(event: Event) -> str:
-    return f"{event.time}|{_canonical(event.data)}"
-
-
-def _canonical(data: Payload) -> str:
-    return data.model_dump_json()
+def content(event: Event) -> bytes:
+    """What a repeat must say again: the time and the data, as refstream would write them."""
+    return b"%d|%b" % (event.time, data_json(event.data))
 
 
 def judge(seen: Seen, event: Event) -> tuple[Repeat, Seen]:
     """Whether the event is new, a repeat or a conflict; and what has been seen then."""
-    mark, told = _digest(identity(event)), _digest(content(event))
+    mark, told = _digest(identity(event).encode()), _digest(content(event))
     before = seen.get(mark)
     if before is None:
         return Repeat.NEW, {**seen, mark: told}

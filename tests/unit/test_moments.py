@@ -98,6 +98,47 @@ def test_text_has_a_fraction_only_where_there_is_one(instant: int, text: str) ->
     assert format_instant(instant) == text
 
 
+# --- the same as when it was written plainly ------------------------------------------------------------------------
+
+
+def _plainly_written(instant: int) -> str:
+    fraction = instant % SECOND
+    precision = "seconds" if not fraction else "milliseconds" if not fraction % 1000 else "microseconds"
+    return moment(instant).isoformat(timespec=precision).removesuffix("+00:00") + "Z"
+
+
+def _plainly_read(text: str) -> int:
+    return (datetime.fromisoformat(text.upper()).astimezone(UTC) - moment(0)) // timedelta(microseconds=1)
+
+
+@given(INSTANTS | st.builds(lambda at, unit: at // unit * unit, INSTANTS, st.sampled_from((1000, SECOND))))
+def test_text_is_the_one_of_the_standard_library(instant: int) -> None:
+    text = format_instant(instant)
+    assert text == format_instant(instant) == _plainly_written(instant)
+    assert parse_instant(text) == parse_instant(text) == _plainly_read(text)
+
+
+@given(
+    st.from_regex(
+        r"[12]\d{3}-[01]\d-[0-3]\d[Tt][0-2]\d:[0-5]\d:[0-5]\d(\.\d{1,9})?([Zz]|[+-][01]\d:[0-5]\d)", fullmatch=True
+    )
+)
+def test_instant_is_the_one_of_the_standard_library(text: str) -> None:
+    try:
+        plainly = _plainly_read(text)
+    except ValueError:
+        with pytest.raises(ValueError):
+            parse_instant(text)
+    else:
+        assert parse_instant(text) == plainly
+
+
+@pytest.mark.parametrize("instant", [FIRST - 1, LAST + 1])
+def test_instant_outside_of_utcs_years_is_not_written(instant: int) -> None:
+    with pytest.raises(OverflowError):
+        format_instant(instant)
+
+
 @pytest.mark.parametrize(
     ("start", "months", "end"),
     [

@@ -62,6 +62,13 @@ def test_share_lies_within_half_a_unit_of_the_exact_one(minor: int, rate: Decima
     assert 0 <= share(minor, rate) <= minor
 
 
+@given(whole=st.integers(-MAX_MINOR, MAX_MINOR), of=st.integers(1, 10**9), rate=st.decimals(-2, 2, places=6))
+def test_rounding_is_that_of_exact_fractions(whole: int, of: int, rate: Decimal) -> None:
+    assert share(whole, rate) == share(whole, Fraction(rate)) == round(whole * Fraction(rate))
+    assert part(whole, of // 2, of) == round(Fraction(whole * (of // 2), of))
+    assert round_half_even(Fraction(whole, of)) == round(Fraction(whole, of))
+
+
 @given(whole=st.integers(-MAX_MINOR, MAX_MINOR), pieces=st.lists(st.integers(0, 10**6), min_size=1, max_size=12))
 def test_running_parts_add_up_to_the_whole(whole: int, pieces: list[int]) -> None:
     of = sum(pieces) or 1
