@@ -12,7 +12,7 @@ from schemas.moments import DAY
 from schemas.programs import Programs, shipped
 from services.attribution import rules
 from services.attribution.binding import Evidence, Newcomer, Owner, Partner, decide
-from services.attribution.state import Activation, Code, Decision, Person
+from services.attribution.state import Activation, Code, Decision, Person, Shown
 from services.runtime.stage import Context, Record, Rows
 
 PROGRAMS = Programs.of(*shipped())
@@ -75,13 +75,13 @@ def signup(told: Iterable[tuple[str, int]]) -> Event:
 
 
 def fold(state: Person, event: Event) -> tuple[Person, list[events.Payload]]:
-    def peek(stage: str, key: str) -> Person | Code | None:
+    def peek(stage: str, key: str) -> Shown | Code | None:
         if stage == "attribution.codes":
             return Code("link", key, *CODES[key]) if key in CODES else None
-        return Person(activations={program: Activation(ACTIVATED[key]) for program in PROGRAMS})
+        return Shown.of(Person(activations={program: Activation(ACTIVATED[key]) for program in PROGRAMS}))
 
     context = Context("me", PROGRAMS, Rows(complete=True), Record("customers", 0, 0, b"me", b""), peek)
-    change = rules.step_with(lambda token: None)(context, state, event)
+    change = rules.step(context, state, event)
     return change.state or state, [emit.data for emit in change.emits]
 
 
