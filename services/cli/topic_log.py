@@ -45,6 +45,7 @@ async def entries(
     consumer = AIOKafkaConsumer(**settings.kafka_client_options(), enable_auto_commit=False)
     await consumer.start()
     try:
+        consumer.assign(every)  # one request for the metadata of all topics
         begins, ends = await consumer.beginning_offsets(every), await consumer.end_offsets(every)
         unread = {at: ends[at] for at in every if max(begins[at], since) < ends[at]}
         consumer.assign(list(unread))

@@ -20,7 +20,10 @@ def as_record(record: Any) -> Record:
 
 
 class KafkaLogReader:
-    """One partition number of several topics. See `recovery.LogReader`. One consumer, which fetches ahead on all."""
+    """One partition number of several topics. See `recovery.LogReader`.
+
+    One consumer; it fetches ahead on every topic that `seek` was called for.
+    """
 
     def __init__(self, settings: Settings, topics: list[str], partition: int) -> None:
         self._tps = {topic: TopicPartition(topic, partition) for topic in topics}
@@ -37,8 +40,7 @@ class KafkaLogReader:
     async def __aenter__(self) -> Self:
         await self._consumer.start()
         self._consumer.assign(list(self._tps.values()))
-        for tp in self._tps.values():
-            self._consumer.seek(tp, 0)
+        self._consumer.pause(*self._tps.values())
         return self
 
     async def __aexit__(
@@ -53,6 +55,7 @@ class KafkaLogReader:
     async def seek(self, topic: str, offset: int) -> None:
         self._ahead[topic].clear()
         self._consumer.seek(self._tps[topic], offset)
+        self._consumer.resume(self._tps[topic])
 
     async def take(self, topic: str, upto: int) -> list[Record]:
         tp, ahead = self._tps[topic], self._ahead[topic]

@@ -83,6 +83,15 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         consumer._fetch_max_wait_ms = 25
         return consumer
 
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        # Opening the cells may take long (a rebuild), and aiokafka would only send heartbeats again after it.
+        self._consumer._coordinator._start_heartbeat_task()
+        await super().on_partitions_assigned(assigned, generation_id)
+
+    def rejoin(self) -> None:
+        """Ask the group for a rebalance."""
+        self.thread_loop.call_soon_threadsafe(self._consumer._coordinator.request_rejoin)
+
 
 class _Consumer(driver.Consumer):  # type: ignore[misc]
     def _new_consumer_thread(self) -> _ConsumerThread:
@@ -253,25 +262,8 @@ class Keeper:
         """Take over the cells of the assigned partitions."""
         await self.close()
         self._assigned = {tp for tp in assigned if tp.topic in self._by_topic}
-        wanted = {(stage.name, tp.partition): stage for tp in self._assigned for stage in self._by_topic[tp.topic]}
-        siblings = {stage.name: stage for stage in self._stages}
         try:
-            for (name, partition), stage in wanted.items():
-                store = RedisCellStore(self._redis, name, partition)
-                cell = Cell(
-                    stage,
-                    partition,
-                    self._settings.partitions,
-                    store,
-                    lambda: self.feed.programs,
-                    siblings,
-                    clock_offset_seconds=self._settings.clock_offset,
-                )
-                opened = _OpenCell(self, cell)
-                topics = [JOURNALS[name].name, *(topic.name for topic in stage.reads)]
-                async with KafkaLogReader(self._settings, topics, partition) as reader:
-                    await opened.start(reader)
-                self._cells[name, partition] = opened
+            await asyncio.gather(*(self._open(number) for number in sorted({tp.partition for tp in self._assigned})))
         except Exception:
             log.critical("a cell could not be opened", exc_info=True)
             _end(FAILED_EXIT)
@@ -279,6 +271,25 @@ class Keeper:
         self.made_room()
         if self._settings.ready_file:
             self._settings.ready_file.touch()
+
+    async def _open(self, partition: int) -> None:
+        """Open the cells of a partition number, one after the other: they read the same topics."""
+        topics = {topic.name for stage in self._stages for topic in (JOURNALS[stage.name], *stage.reads)}
+        siblings = {stage.name: stage for stage in self._stages}
+        async with KafkaLogReader(self._settings, sorted(topics), partition) as reader:
+            for stage in self._stages:
+                cell = Cell(
+                    stage,
+                    partition,
+                    self._settings.partitions,
+                    RedisCellStore(self._redis, stage.name, partition),
+                    lambda: self.feed.programs,
+                    siblings,
+                    clock_offset_seconds=self._settings.clock_offset,
+                )
+                opened = _OpenCell(self, cell)
+                await opened.start(reader)
+                self._cells[stage.name, partition] = opened
 
     async def close(self) -> None:
         """Let go of every cell, each at the end of its batch."""
@@ -320,10 +331,10 @@ class Keeper:
 
     async def has_lost(self, cell: Cell) -> bool:
         """Whether Redis lacks what this process has committed, rather than another owner having taken the cell."""
-        epoch, commits = await self._redis.hmget(f"{tag(cell.stage.name, cell.partition)}:meta", ["epoch", "commits"])
-        if int(epoch or 0) > cell.epoch:
-            return False
-        return int(epoch or 0) < cell.epoch or int(commits or 0) < cell.commits
+        own = (cell.epoch, cell.commits)  # before the question: the cell goes on meanwhile
+        found = await self._redis.hmget(f"{tag(cell.stage.name, cell.partition)}:meta", ["epoch", "commits"])
+        epoch, commits = (int(value or 0) for value in found)
+        return epoch < own[0] or (epoch == own[0] and commits < own[1])
 
     async def look_at_redis(self) -> None:
         """Open the cells anew when Redis has lost something of one."""
@@ -339,7 +350,7 @@ class Keeper:
 
     def open_anew(self) -> None:
         """Ask for a rebalance: every cell of this process is let go, and opened by whoever gets it."""
-        self.app.consumer._thread._consumer._coordinator.request_rejoin()
+        self.app.consumer._thread.rejoin()
 
     async def commit_offsets(self) -> None:
         """Tell the group how far Redis is."""

@@ -25,7 +25,7 @@ from services.runtime.cell import EDGE_HEADER, NUMBER_HEADER
 from tests.faults.playground import SESSION_SECONDS, WORKERS, Playground, meanwhile, playground
 from tests.faults.proxy import Mode, Proxy
 from tests.journey import journeys
-from tests.over_kafka import Records, check, play
+from tests.over_kafka import Played, check, play
 
 pytestmark = [pytest.mark.infra, pytest.mark.kill]
 
@@ -167,9 +167,9 @@ class _Witness:
                 self.seen.add(f"{answer.status_code} {answer.text}")
 
 
-def _edges_have_no_holes(played: Records) -> None:
+def _edges_have_no_holes(played: Played) -> None:
     highest: dict[tuple[str, str, int], int] = {}
-    for topic, records in played.items():
+    for topic, records in played.records.items():
         for record in records:
             headers = dict(record.headers)
             if EDGE_HEADER in headers:
@@ -179,9 +179,11 @@ def _edges_have_no_holes(played: Records) -> None:
                 highest[edge] = max(number, highest.get(edge, 0))
 
 
-def _books_add_up(ground: Playground, played: Records) -> None:
+def _books_add_up(ground: Playground, played: Played) -> None:
     """Of every partner who ever had money: earned less what was undone is what is pending, available, paid or used."""
-    partners = {record.key.decode() for record in played["commissions"] if b"commission.accrued" in record.value}
+    partners = {
+        record.key.decode() for record in played.records["commissions"] if b"commission.accrued" in record.value
+    }
     for partner in sorted(partners):
         for book in ground.get(f"/payouts/partners/{partner}/balance")["balances"]:
             minor = {name: each["minor"] for name, each in book.items() if isinstance(each, dict)}
