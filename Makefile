@@ -6,7 +6,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 FAST := $(wildcard tests/unit tests/golden tests/properties tests/contract)
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lint format up down docs lock
+.PHONY: help setup demo test check faults lint format up down docs lock
 
 help: ## this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  \1\t/' | expand -t 12
@@ -29,6 +29,9 @@ test: $(STAMP) lint ## everything: ruff, mypy, all tests
 
 check: $(STAMP) lint ## the inner loop, in seconds: ruff, mypy, tests without Kafka
 	$(BIN)/pytest -q -m "not infra" $(FAST)
+
+faults: $(STAMP) ## the long run of tests/faults: hours
+	REFSTREAM_FAULTS=long $(BIN)/pytest -q tests/faults tests/properties/test_rebuild.py tests/e2e/test_crashes.py
 
 lint: $(STAMP) ## ruff and mypy --strict
 	$(BIN)/ruff check .

@@ -180,7 +180,7 @@ def _edges_have_no_holes(played: Played) -> None:
 
 
 def _books_add_up(ground: Playground, played: Played) -> None:
-    """Of every partner who ever had money: earned less what was undone is what is pending, available, paid or used."""
+    """Of every partner who ever earned: what was earned less what was undone is pending, available, paid or used."""
     partners = {
         record.key.decode() for record in played.records["commissions"] if b"commission.accrued" in record.value
     }
