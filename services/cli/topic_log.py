@@ -46,6 +46,7 @@ async def entries(
     await consumer.start()
     try:
         consumer.assign(every)  # one request for the metadata of all topics
+        consumer.pause(*every)
         begins, ends = await consumer.beginning_offsets(every), await consumer.end_offsets(every)
         unread = {at: ends[at] for at in every if max(begins[at], since) < ends[at]}
         consumer.assign(list(unread))

@@ -46,6 +46,7 @@ async def _lags(
     }
     every = sorted({partition for partitions_read in read.values() for partition in partitions_read})
     consumer.assign(every)  # one request for the metadata of all topics, instead of one for each
+    consumer.pause(*every)
     # Committed first: what arrives in between shows as lag, never as less than none.
     committed = {service: await admin.list_consumer_group_offsets(service) for service in reads}
     begins, ends = await consumer.beginning_offsets(every), await consumer.end_offsets(every)
