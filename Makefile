@@ -45,7 +45,7 @@ up: $(STAMP) ## the local stack, in the background
 down: $(STAMP) ## stops it
 	$(BIN)/refstream down
 
-docs: $(STAMP) ## regenerates schemas/generated and docs/rules.md
+docs: $(STAMP) ## regenerates schemas/generated, docs/rules.md and deploy/security
 	$(BIN)/python -m schemas.generate
 
 # Needs uv, and only when a dependency changes. No index addresses: the lock holds names, versions and hashes.
