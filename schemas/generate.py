@@ -51,7 +51,7 @@ EXAMPLES: dict[str, Any] = {
     "available_at": "2026-05-29T12:00:00Z",
     "base": {"minor": 1999, "currency": "USD"},
     "body": {"code": "spring"},
-    "body_hash": "9f86d081884c7d659a2feaa0c55ad015",
+    "body_hash": "9f86d081884c7d659a2feaa0c55ad015",  # pragma: allowlist secret
     "bonus_id": "bon_7d793037a0760186574b0282",
     "caller": "partner:p-7",
     "cause": "rfd-1",
@@ -107,7 +107,7 @@ EXAMPLES: dict[str, Any] = {
     "refunded_minor": 1999,
     "reversal_id": "rev_6f4922f45568161a8cdf4ad2",
     "reversed_at": "2026-03-02T09:30:00Z",
-    "seed": "9e107d9d372bb6826bd81d3542a419d6",
+    "seed": "9e107d9d372bb6826bd81d3542a419d6",  # pragma: allowlist secret
     "shown": "SPRING",
     "signed_up_at": "2026-01-15T08:00:00Z",
     "status": 201,
