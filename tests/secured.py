@@ -143,7 +143,7 @@ def _certificate(subject: x509.Name, issuer: x509.Name, key: Any) -> x509.Certif
 def _kafka(folder: Path, admin_password: str) -> Iterator[str]:
     client, internal, controller = (any_free() for _ in range(3))
     listeners = f"CLIENT://127.0.0.1:{client},INTERNAL://127.0.0.1:{internal}"
-    own = PROPERTIES.format(port=client, controller_port=controller, logs=folder / "log")
+    own = PROPERTIES.format(port=client, advertised=client, controller_port=controller, logs=folder / "log")
     own = "\n".join(line for line in own.splitlines() if "listener" not in line)
     shipped = SHIPPED.read_text().replace("/etc/kafka/secrets", str(folder))
     properties = folder / "server.properties"
@@ -157,7 +157,7 @@ def _kafka(folder: Path, admin_password: str) -> Iterator[str]:
     jars = ":".join(map(str, classpath(Settings().cache_path)))
     command = [java(), *MEMORY, f"-Dlog4j2.configurationFile={logging}", "-cp", jars]
     scram = f"SCRAM-SHA-512=[name=admin,password={admin_password}]"
-    formatting = ["kafka.tools.StorageTool", "format", "-t", "A" + secrets.token_urlsafe(15) + "AA", "-c"]
+    formatting = ["kafka.tools.StorageTool", "format", "-t", "A" + secrets.token_urlsafe(16)[1:], "-c"]
     subprocess.run(
         [*command, *formatting, str(properties), "--add-scram", scram], check=True, capture_output=True, timeout=60
     )
