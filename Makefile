@@ -6,7 +6,8 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 FAST := $(wildcard tests/unit tests/golden tests/properties tests/contract)
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check faults lint format up down docs lock
+TOOLS := build/tools/bin
+.PHONY: help setup demo test check faults lint format up down docs audit sbom secrets lock
 
 help: ## this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  \1\t/' | expand -t 12
@@ -48,8 +49,28 @@ up: $(STAMP) ## the local stack, in the background
 down: $(STAMP) ## stops it
 	$(BIN)/refstream down
 
-docs: $(STAMP) ## regenerates schemas/generated and docs/rules.md
+docs: $(STAMP) ## regenerates schemas/generated, docs/rules.md and deploy/security
 	$(BIN)/python -m schemas.generate
+
+# Tools that no process of ours needs: an environment of their own, from a lock of its own.
+build/tools/.installed: requirements-tools.lock
+	@test -n "$(PYTHON)" || { echo 'Python 3.11 or later is needed on the path; or set PYTHON=/path/to/python3.11' >&2; exit 1; }
+	@test -x $(TOOLS)/python || $(PYTHON) -m venv build/tools
+	$(TOOLS)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements-tools.lock
+	@touch $@
+
+# --strict: what could not be looked up is an error; without it the tool would say that nothing is known.
+audit: build/tools/.installed ## known vulnerabilities of all that is locked; needs the network
+	$(TOOLS)/pip-audit --strict --disable-pip --require-hashes -r requirements.lock -r requirements-tools.lock
+
+sbom: build/tools/.installed ## the bill of materials of what runs: build/sbom.json, CycloneDX
+	$(TOOLS)/cyclonedx-py requirements requirements-runtime.lock --pyproject pyproject.toml --mc-type application \
+	  --output-reproducible --output-format JSON --output-file build/sbom.json
+
+# Without a baseline: what only looks like a secret says so in its line. The samples are written from schemas/generate.py.
+secrets: build/tools/.installed ## secrets in tracked files
+	git ls-files -z | xargs -0 $(TOOLS)/detect-secrets-hook --no-verify --exclude-files '^tests/contract/samples/' \
+	  --exclude-lines '^secrets'
 
 # Needs uv, and only when a dependency changes. No index addresses: the lock holds names, versions and hashes.
 lock: ## writes the lock files anew
@@ -57,3 +78,5 @@ lock: ## writes the lock files anew
 	  --no-emit-index-url --no-emit-find-links --extra local --extra dev pyproject.toml -o requirements.lock
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
 	  --no-emit-index-url --no-emit-find-links -c requirements.lock pyproject.toml -o requirements-runtime.lock
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
+	  --no-emit-index-url --no-emit-find-links --group pyproject.toml:tools -o requirements-tools.lock

@@ -1,6 +1,6 @@
-"""Writes what refstream publishes of itself: JSON Schema, AsyncAPI and OpenAPI, from the models and never by hand.
+"""Writes what refstream says of itself: JSON Schema, AsyncAPI, OpenAPI, access rules, from the code and never by hand.
 
-    python -m schemas.generate             writes schemas/generated and docs/rules.md
+    python -m schemas.generate             writes schemas/generated, docs/rules.md and deploy/security
     python -m schemas.generate --check     changes nothing; exit 1 and the names of the files that are stale
     python -m schemas.generate --samples   writes the golden events that tests/contract/samples lacks, replaces none
 
@@ -51,7 +51,7 @@ EXAMPLES: dict[str, Any] = {
     "available_at": "2026-05-29T12:00:00Z",
     "base": {"minor": 1999, "currency": "USD"},
     "body": {"code": "spring"},
-    "body_hash": "9f86d081884c7d659a2feaa0c55ad015",
+    "body_hash": "9f86d081884c7d659a2feaa0c55ad015",  # pragma: allowlist secret
     "bonus_id": "bon_7d793037a0760186574b0282",
     "caller": "partner:p-7",
     "cause": "rfd-1",
@@ -107,7 +107,7 @@ EXAMPLES: dict[str, Any] = {
     "refunded_minor": 1999,
     "reversal_id": "rev_6f4922f45568161a8cdf4ad2",
     "reversed_at": "2026-03-02T09:30:00Z",
-    "seed": "9e107d9d372bb6826bd81d3542a419d6",
+    "seed": "9e107d9d372bb6826bd81d3542a419d6",  # pragma: allowlist secret
     "shown": "SPRING",
     "signed_up_at": "2026-01-15T08:00:00Z",
     "status": 201,
@@ -478,10 +478,22 @@ def stale(texts: dict[str, str]) -> list[str]:
     return sorted(name for name in texts.keys() | there.keys() if texts.get(name) != there.get(name))
 
 
+def pages() -> dict[Path, str]:
+    """Every generated file outside of `generated`, with its text."""
+    access: dict[Path, str] = importlib.import_module("services.cli.access").files()
+    return {rules.PAGE: rules.page(), **access}
+
+
+def stale_pages(texts: dict[Path, str]) -> list[Path]:
+    """Those that are missing or differ."""
+    return [path for path, text in texts.items() if not path.exists() or path.read_text(encoding="utf-8") != text]
+
+
 def main() -> int:
     """The command line. Returns the exit code."""
     parser = argparse.ArgumentParser(
-        prog="python -m schemas.generate", description="Writes schemas/generated and docs/rules.md."
+        prog="python -m schemas.generate",
+        description="Writes schemas/generated, docs/rules.md, deploy/security and the table of docs/security.md.",
     )
     parser.add_argument("--check", action="store_true", help="change nothing; exit 1 and name the stale files")
     parser.add_argument("--samples", action="store_true", help="write the golden events that are missing")
@@ -496,16 +508,16 @@ def main() -> int:
         if f"openapi.{service}.json" not in texts:
             out(f"skipped openapi.{service}.json: services.{service} has no API yet\n")
     behind = stale(texts)
-    page = rules.page()
-    page_behind = not rules.PAGE.exists() or rules.PAGE.read_text(encoding="utf-8") != page
+    written = pages()
+    pages_behind = stale_pages(written)
     if options.check:
-        names = [*behind, *([rules.PAGE.name] if page_behind else [])]
+        names = [*behind, *(path.name for path in pages_behind)]
         if names:
             out(f"stale, run `make docs`: {', '.join(names)}\n")
         return 1 if names else 0
-    if page_behind:
-        rules.PAGE.write_text(page, encoding="utf-8")
-        out(f"wrote {rules.PAGE.name}\n")
+    for path in pages_behind:
+        path.write_text(written[path], encoding="utf-8")
+        out(f"wrote {path.name}\n")
     GENERATED.mkdir(exist_ok=True)
     for name in behind:
         path = GENERATED / name

@@ -18,7 +18,7 @@ hypothesis_settings.register_profile("explore", deadline=None)
 hypothesis_settings.register_profile("landing", deadline=None, derandomize=True)
 hypothesis_settings.load_profile("landing" if os.environ.get("CI") else "explore")
 
-AUTH_SECRET = "the-secret-of-all-tests-with-64-characters-0123456789abcdefghijk"
+AUTH_SECRET = "the-secret-of-all-tests-with-64-characters-0123456789abcdefghijk"  # pragma: allowlist secret
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from services.runtime.reader import Rebuilding
 from services.runtime.settings import Settings
 from services.runtime.stage import Row, Stage, State
 
-SECRET = "a-secret-for-tests-with-more-than-32-characters"
+SECRET = "a-secret-for-tests-with-more-than-32-characters"  # pragma: allowlist secret
 Decide = Callable[[Event], tuple[int, dict[str, Any]] | None]
 
 

@@ -5,6 +5,7 @@ key, and records that a short retention has thrown away.
 """
 
 import asyncio
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +13,9 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaTimeoutError, for_code
 
-from schemas.topics import TOPICS, Topic
+from schemas.topics import DEAD_LETTERS, PROGRAMS, TOPICS, Topic
 from services.runtime.settings import Settings
+from services.runtime.stage import Stage
 
 USUAL_REPLICATION = 3
 A_DAY_MS = "86400000"
@@ -70,7 +72,37 @@ async def ensure_topics(settings: Settings) -> list[str]:
         await admin.close()
 
 
+def concern(service: str, stages: Iterable[Stage[Any, Any]]) -> list[Topic]:
+    """The topics that a service's worker reads or writes and its figures rest on, in the order of the contract."""
+    read = {topic.name for stage in stages for topic in stage.reads}
+    own = {topic.name for topic in TOPICS if topic.writer == service}
+    return [topic for topic in TOPICS if topic.name in read | own | {PROGRAMS.name, DEAD_LETTERS.name}]
+
+
+async def refuse_unfit_topics(settings: Settings, topics: Iterable[Topic]) -> None:
+    """Refuse topics that are missing or contradict the contract; changes nothing.
+
+    Raises TopicsRefused with the cure, KafkaError where Kafka does not answer or does not let us look.
+    """
+    names = {topic.name for topic in topics}
+    expected = [topic for topic in wanted(settings.partitions) if topic.name in names]
+    admin = AIOKafkaAdminClient(**settings.kafka_client_options())
+    await admin.start()
+    try:
+        existing = await _partitions(admin)
+        missing = [topic.name for topic in expected if topic.name not in existing]
+        if missing:
+            raise TopicsRefused(
+                f"topics are missing, or this user may not see them: {', '.join(missing)}. Run `refstream topics`, and "
+                "see docs/security.md where Kafka has ACLs"
+            )
+        await _check(expected, existing, admin)
+    finally:
+        await admin.close()
+
+
 async def _partitions(admin: AIOKafkaAdminClient) -> dict[str, int]:
+    # All that we may see, not the ones we look for: asking for a topic by name makes it where brokers create on demand.
     return {topic["topic"]: len(topic["partitions"]) for topic in await admin.describe_topics()}
 
 
@@ -106,11 +138,13 @@ async def _check(topics: list[Wanted], existing: dict[str, int], admin: AIOKafka
 async def _configs_of(names: list[str], admin: AIOKafkaAdminClient) -> dict[str, dict[str, str]]:
     asked = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
     answers: list[Any] = await admin.describe_configs(asked)
-    return {
-        resource[3]: {entry[0]: entry[1] for entry in resource[4]}
-        for answer in answers
-        for resource in answer.resources
-    }
+    found = {}
+    for resource in (resource for answer in answers for resource in answer.resources):
+        code, name, entries = resource[0], resource[3], resource[4]
+        if code:  # a topic that may not be looked at is not a topic that is right
+            raise for_code(code)(f"{name}: its configuration cannot be read")
+        found[name] = {entry[0]: entry[1] for entry in entries}
+    return found
 
 
 async def _create(topics: list[Wanted], replication: int, admin: AIOKafkaAdminClient) -> None:

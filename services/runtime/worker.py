@@ -41,6 +41,7 @@ from services.runtime.sender import Sender
 from services.runtime.settings import Settings
 from services.runtime.stage import Stage
 from services.runtime.store import TRANSIENT, Outgoing, RedisCellStore, connect, tag
+from services.runtime.topics_admin import concern, refuse_unfit_topics
 
 log = logging.getLogger(__name__)
 
@@ -250,6 +251,7 @@ class Keeper:
 
     async def start(self) -> None:
         await refuse_unfit_store(self._redis, self._settings.partitions)
+        await refuse_unfit_topics(self._settings, concern(self._stages[0].service, self._stages))
         await self.sender.start()
         await self.feed.start()
 
@@ -370,11 +372,16 @@ class StoreRefused(Exception):
 
 
 async def refuse_unfit_store(redis: Any, partitions: int) -> None:
-    """Refuse a Redis that evicts keys, or whose state was made with another partition count. Errors: StoreRefused."""
+    """Refuse a Redis that evicts keys, or whose state was made with another partition count. Errors: StoreRefused.
+
+    One that persists nothing is only a warning: what it loses is folded again, which takes time and no money.
+    """
     memory = await redis.info("memory")
     policy = memory.get("maxmemory_policy", "noeviction")
     if memory.get("maxmemory") and policy != "noeviction":
         raise StoreRefused(f"Redis evicts keys ({policy}): set maxmemory-policy noeviction")
+    if not (await redis.info("persistence")).get("aof_enabled", 1):
+        log.warning("Redis keeps no append-only file, so a restart of it costs a rebuild: set appendonly yes")
     await redis.set("refstream:partitions", partitions, nx=True)
     known = int(await redis.get("refstream:partitions"))
     if known != partitions:

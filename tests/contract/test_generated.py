@@ -8,7 +8,19 @@ import pytest
 from jsonschema import Draft202012Validator, FormatChecker
 
 from schemas.events import PAYLOADS, Event, Payload, Unreadable, event_json, parse_event
-from schemas.generate import GENERATED, PUBLIC, SAMPLES, asyncapi, documents, events_schema, example, main, stale
+from schemas.generate import (
+    GENERATED,
+    PUBLIC,
+    SAMPLES,
+    asyncapi,
+    documents,
+    events_schema,
+    example,
+    main,
+    pages,
+    stale,
+    stale_pages,
+)
 from schemas.programs import shipped
 from schemas.programs.terms import Program
 from schemas.topics import DEAD_LETTERS
@@ -55,6 +67,12 @@ def texts() -> dict[str, str]:
 
 def test_generated_files_are_fresh(texts: dict[str, str]) -> None:
     assert stale(texts) == [], "run `make docs` and commit schemas/generated"
+
+
+def test_generated_pages_and_access_rules_are_fresh() -> None:
+    written = pages()
+    assert [path.name for path in stale_pages(written)] == [], "run `make docs`"
+    assert {path.name for path in written} == {"rules.md", "kafka-acls.sh", "redis-acl.txt", "security.md"}
 
 
 def test_generating_twice_gives_the_same_bytes(texts: dict[str, str]) -> None:

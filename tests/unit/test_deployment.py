@@ -54,7 +54,7 @@ def test_the_edge_sends_each_prefix_to_its_service_and_hides_the_inside() -> Non
 
 
 def test_locks_hold_hashes_and_no_addresses() -> None:
-    for name in ("requirements.lock", "requirements-runtime.lock"):
+    for name in ("requirements.lock", "requirements-runtime.lock", "requirements-tools.lock"):
         lock = (ROOT / name).read_text()
         assert "://" not in lock
         assert not re.search(r"^--", lock, re.MULTILINE)

@@ -62,7 +62,7 @@ def test_sasl_without_credentials_names_the_variables() -> None:
     ("values", "variable"),
     [
         ({}, "REFSTREAM_AUTH_SECRET"),
-        ({"auth_secret": "secret"}, "REFSTREAM_AUTH_SECRET"),
+        ({"auth_secret": "secret"}, "REFSTREAM_AUTH_SECRET"),  # pragma: allowlist secret
         ({"auth_secret": "a" * 64}, "REFSTREAM_AUTH_SECRET"),
         ({"auth_secret": STRONG[:31]}, "REFSTREAM_AUTH_SECRET"),
         ({"auth_secret": STRONG}, "REFSTREAM_CLICK_SECRETS"),
@@ -82,7 +82,7 @@ def test_missing_and_default_secrets_are_refused_outside_the_local_stack(
     [
         {"auth_secret": STRONG, "click_secrets": {"1": STRONG}},
         {"auth_jwks_url": "https://id.example/keys", "click_secrets": {"1": STRONG}},
-        {"auth_secret": "short", "clock_offset": 5, "local": True},
+        {"auth_secret": "short", "clock_offset": 5, "local": True},  # pragma: allowlist secret
     ],
 )
 def test_strong_secrets_and_the_local_stack_are_accepted(values: dict[str, object]) -> None:
