@@ -10,6 +10,7 @@ from services.cli import (
     api,
     dead_letters,
     down,
+    erase,
     explain,
     programs,
     publish,
@@ -69,6 +70,7 @@ app.add_typer(programs.app, name="programs", rich_help_panel=EVENTS)
 app.add_typer(dead_letters.app, name="dead-letters", rich_help_panel=EVENTS)
 app.command("verify", rich_help_panel=STATE)(verify.verify)
 app.command("rebuild", rich_help_panel=STATE)(rebuild.rebuild)
+app.command("erase", rich_help_panel=STATE)(erase.erase)
 
 if __name__ == "__main__":
     app()
