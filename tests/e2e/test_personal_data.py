@@ -27,7 +27,7 @@ from services.runtime.codec import SEALED, Codec
 from services.runtime.settings import Settings
 from services.runtime.store import connect
 from tests.e2e.conftest import Running
-from tests.e2e.test_golden_over_kafka import SERVICES, _publish, _settle
+from tests.over_kafka import SERVICES, publish, settle
 
 pytestmark = pytest.mark.infra
 
@@ -71,7 +71,7 @@ def settled(running: Running) -> Running:
     settings = running.settings
     digests = {"email": _digest(EMAIL), "phone": _digest(PHONE)}
     asyncio.run(
-        _publish(
+        publish(
             settings,
             [
                 _event("anna", events.CustomerSignedUp(customer_id=ANNA), 0),
@@ -79,16 +79,16 @@ def settled(running: Running) -> Running:
             ],
         )
     )
-    asyncio.run(_settle(settings))
+    asyncio.run(settle(settings))
     joined = {"partner_id": ANNA, "program_id": "keycrm", "accepted_terms": True}
-    joined["activated_at"] = events_time(1)
+    joined["activated_at"] = _time(1)
     _call(running, "/attribution/partners", joined, Role.platform, "platform")
     body = {"program_id": "keycrm", "code": "PDANNA"}
     _call(running, f"/attribution/partners/{ANNA}/promo-codes", body, Role.partner, ANNA)
     paid = Money(minor=100_000, currency="USD")
     plain = {"name": OWN_NAME, "email": OWN_EMAIL, "phone": OWN_PHONE}
     asyncio.run(
-        _publish(
+        publish(
             settings,
             [
                 _event("bob", events.CustomerSignedUp(customer_id=BOB, promo_code="PDANNA", **digests), 10),
@@ -103,15 +103,15 @@ def settled(running: Running) -> Running:
         )
     )
     asyncio.run(_write_unreadable(settings, digests))
-    asyncio.run(_settle(settings))
+    asyncio.run(settle(settings))
     first = _withdraw(running, 5_000)
     _call(running, f"/payouts/withdrawals/{first}/pay", {}, Role.admin, "admin")
     _withdraw(running, 6_000)
-    asyncio.run(_settle(settings))
+    asyncio.run(settle(settings))
     return running
 
 
-def events_time(days: int) -> str:
+def _time(days: int) -> str:
     return datetime.fromtimestamp((START + days * DAY) / 1e6, UTC).isoformat()
 
 
@@ -122,7 +122,7 @@ async def _write_unreadable(settings: Settings, digests: dict[str, str]) -> None
     data = {"customer_id": EVE, "existing_customer": "perhaps", **digests}
     record = {"specversion": "1.0", "id": "pd-eve", "source": "/test", "type": "customer.signed_up", "data": data}
     async with AIOKafkaProducer(**settings.kafka_client_options(), acks="all") as producer:
-        value = orjson.dumps({**record, "time": events_time(3)})
+        value = orjson.dumps({**record, "time": _time(3)})
         partition = partition_of(EVE, settings.partitions)
         await producer.send_and_wait("customers", value, key=EVE.encode(), partition=partition)
 
@@ -273,8 +273,8 @@ def test_a_person_is_shown_sealed_and_forgotten_for_good(settled: Running) -> No
     _holds(running, before, said)
 
     late = events.CustomerProfile(customer_id=BOB, name=NAME, email=EMAIL, phone=PHONE)
-    asyncio.run(_publish(settings, [_event("bob-late", late, 30)]))
-    asyncio.run(_settle(settings))
+    asyncio.run(publish(settings, [_event("bob-late", late, 30)]))
+    asyncio.run(settle(settings))
     _holds(running, before, said)
 
     rebuilt = running.refstream("rebuild", "--yes")
