@@ -30,12 +30,13 @@ class Commands(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         from services.local.refusal import StackRefused
+        from services.runtime.codec import Unsealable
         from services.runtime.settings import SettingsRefused
         from services.runtime.topics_admin import TopicsRefused
 
         try:
             return super().invoke(ctx)
-        except (SettingsRefused, StackRefused, TopicsRefused) as refused:
+        except (SettingsRefused, StackRefused, TopicsRefused, Unsealable) as refused:
             print(f"refstream: {refused}", file=sys.stderr)
             raise typer.Exit(1) from refused
 

@@ -136,11 +136,12 @@ def with_secrets(settings: Settings) -> Settings:
 def running_settings() -> Settings:
     """The settings of the environment, completed by the local stack that runs with its data directory, if one does.
 
-    Every command that talks to a running refstream starts with this.
+    A stack on other servers than the environment names is another one. Every command that talks to a running refstream
+    starts with this.
     """
     settings = Settings.load()
-    state = None if settings.kafka and settings.redis else read_state(settings.data_path)
-    if state is None:
+    state = read_state(settings.data_path)
+    if state is None or (settings.kafka or state.kafka, settings.redis or state.redis) != (state.kafka, state.redis):
         return settings
     return settings.model_copy(
         update={
