@@ -22,9 +22,12 @@ MAX_QUANTITY_GB = 10**9  # times any provider's rate, still an integer that ever
 
 
 class Payload(BaseModel):
-    """The `data` of one type of event. `type` is what the envelope says, `subject` the business id it is about."""
+    """The `data` of one type of event. `type` is what the envelope says, `subject` the business id it is about.
 
-    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+    Its errors never repeat what was written: a traceback is logged, and people's addresses are not.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True, hide_input_in_errors=True)
     type: ClassVar[str]
 
 
@@ -668,7 +671,7 @@ class UnknownType(Exception):
 class Envelope(BaseModel):
     """What a record must have before its type is looked at."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
     specversion: Literal["1.0"]
     id: Annotated[str, Field(strict=True, min_length=1)]

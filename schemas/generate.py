@@ -94,6 +94,7 @@ EXAMPLES: dict[str, Any] = {
     "percent": 10,
     "phone": "+12025550100",
     "product_family": "residential",
+    "person_id": "c-42",
     "product_id": "pro",
     "program_id": "keycrm",
     "promo_code": "SPRING",

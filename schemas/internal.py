@@ -104,6 +104,13 @@ class BindingRequested(Payload):
     caller: str
 
 
+class PersonForgotten(Payload):
+    """A person is to be forgotten for good. `profiles` is compacted and may lose that; this record stays."""
+
+    type = "person.forgotten"
+    person_id: Id
+
+
 class ClientPaid(Payload):
     """A partner paid for a client, on its way to the client's key: such a payment earns no commission.
 
@@ -187,6 +194,7 @@ register(
     ReferralListed,
     ClickCounted,
     BindingRequested,
+    PersonForgotten,
     ClientPaid,
     ReferralActivity,
     VerificationDue,

@@ -81,7 +81,7 @@ PROFILES = Topic(
     "customer id",
     "platform",
     (events.CustomerProfile,),
-    first_reader="attribution.people",
+    first_reader="attribution.profiles",
     compacted=True,
 )
 PAYMENTS = Topic(
@@ -239,6 +239,7 @@ ROSTER = Topic(
 BINDINGS = Topic(
     "bindings", by("customer_id"), "customer id", "attribution", (internal.BindingRequested,), internal=True
 )
+FORGOTTEN = Topic("forgotten", by("person_id"), "person id", "attribution", (internal.PersonForgotten,), internal=True)
 CLIENT_PAYMENTS = Topic(
     "client-payments", by("customer_id"), "customer id", "payouts", (internal.ClientPaid,), internal=True
 )
@@ -270,6 +271,7 @@ ANSWERS_PAYOUTS = Topic(
 
 CELLS = (
     "attribution.people",
+    "attribution.profiles",
     "attribution.codes",
     "attribution.clicks",
     "commission.sales",
@@ -306,6 +308,7 @@ TOPICS: tuple[Topic, ...] = (
     CODES,
     ROSTER,
     BINDINGS,
+    FORGOTTEN,
     CLIENT_PAYMENTS,
     ACTIVES,
     VERIFICATIONS,

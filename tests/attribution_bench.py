@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from schemas.commands import Answered, Command
-from schemas.events import Event, Payload, ProgramPublished, event_json, parse_event
+from schemas.events import CustomerProfile, Event, Payload, ProgramPublished, event_json, parse_event
 from schemas.programs import Programs
 from schemas.topics import TOPIC_OF
 from services.attribution import stages
@@ -35,6 +35,11 @@ class Bench:
     def programs(self) -> Programs:
         return self.feed.programs
 
+    def forget(self, person_id: str, at: int) -> list[Payload]:
+        """A record without a value on `profiles`, and all that follows from it."""
+        nothing = Event("tombstone", "", at, CustomerProfile(customer_id=person_id))
+        return self.fold(*self._fold_at("attribution.profiles", nothing, tombstone=True))
+
     def fold(self, *events: Event) -> list[Payload]:
         """Fold events and all that follows from them. Answers what was said on the way."""
         before = len(self.said)
@@ -59,13 +64,13 @@ class Bench:
     def state(self, stage: str, key: str) -> Any:
         return self.reader.by_key.get((stage, key))
 
-    def _fold_at(self, name: str, event: Event) -> list[Event]:
+    def _fold_at(self, name: str, event: Event, *, tombstone: bool = False) -> list[Event]:
         stage, key = self.stages[name], TOPIC_OF[type(event.data)].key(event.data)
         if getattr(event.data, "command_id", None) in self.reader.answers:
             return []
         stored = self.reader.rows_by_key.setdefault((name, key), {})
         rows: Rows[Any] = Rows({row_id: stored.get(row_id) for row_id in stage.row_ids(event)})
-        record = Record(TOPIC_OF[type(event.data)].name, 0, 0, key.encode(), event_json(event))
+        record = Record(TOPIC_OF[type(event.data)].name, 0, 0, key.encode(), None if tombstone else event_json(event))
         peeked: dict[tuple[str, str], Any] = {}
 
         def peek(where: str, asked: str) -> Any:

@@ -21,6 +21,9 @@ hypothesis_settings.load_profile("landing" if os.environ.get("CI") else "explore
 AUTH_SECRET = "the-secret-of-all-tests-with-64-characters-0123456789abcdefghijk"  # pragma: allowlist secret
 
 
+DATA_SECRETS = {"1": AUTH_SECRET}
+
+
 @dataclass(frozen=True, slots=True)
 class Stack:
     """Addresses of a running Kafka, with all topics, and Redis; `settings` point to them."""
@@ -61,6 +64,8 @@ def stack(request: pytest.FixtureRequest) -> Iterator[Stack]:
         else:
             servers = until_the_end.enter_context(LocalStack())
             kafka, redis = servers.kafka, servers.redis
-        settings = Settings(kafka=kafka, redis=redis, auth_secret=AUTH_SECRET, local=True)  # type: ignore[arg-type]
+        settings = Settings.model_validate(
+            {"kafka": kafka, "redis": redis, "auth_secret": AUTH_SECRET, "data_secrets": DATA_SECRETS, "local": True}
+        )
         asyncio.run(ensure_topics(settings))
         yield Stack(kafka, redis, settings)

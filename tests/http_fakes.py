@@ -23,7 +23,7 @@ Decide = Callable[[Event], tuple[int, dict[str, Any]] | None]
 
 
 def settings(**other: Any) -> Settings:
-    return Settings(auth_secret=SECRET, click_secrets={"1": SECRET}, **other)
+    return Settings(auth_secret=SECRET, click_secrets={"1": SECRET}, data_secrets={"1": SECRET}, **other)
 
 
 def bearer(

@@ -16,6 +16,7 @@ from schemas.events import Event, event_json
 from schemas.ids import partition_of
 from schemas.topics import JOURNALS, TOPIC_OF, TOPICS, Topic
 from services.rewards.verifications import VERIFICATIONS
+from services.runtime.codec import Codec
 from services.runtime.lag import lags
 from services.runtime.settings import Settings
 from services.runtime.store import RedisReader, connect
@@ -137,7 +138,7 @@ async def _somebody_waits(settings: Settings) -> bool:
     """Whether a month that was asked for is not verified yet: a worker's timer sets that going, no record."""
     redis = connect(settings.redis_url())
     try:
-        states = RedisReader(settings.partitions, redis).all_states(VERIFICATIONS)
+        states = RedisReader(settings.partitions, redis, Codec.of(settings)).all_states(VERIFICATIONS)
         return any([any(month.asks for month in state.months.values()) async for _, state in states])
     finally:
         await redis.aclose()

@@ -1,9 +1,9 @@
 """Attribution: who brought a customer.
 
 reads     customers, profiles, clicks, its commands, what commission and rewards say of activity, its own partners
-writes    referrals, partners, programs, clicks (its API), and the internal topics codes, roster and bindings
+writes    referrals, partners, programs, clicks (its API), and the internal topics codes, roster, bindings and forgotten
 key       a person's id (customer, partner) or a program's; a code; a visitor's id
-remembers state.py
+remembers state.py; names and addresses in services/runtime/profiles.py
 """
 
 from collections.abc import Callable
@@ -17,14 +17,15 @@ from schemas.topics import (
     COMMANDS_ATTRIBUTION,
     COMMISSIONS,
     CUSTOMERS,
+    FORGOTTEN,
     PARTNERS,
-    PROFILES,
     ROSTER,
 )
 from services.attribution import clicks, codes, rules
 from services.attribution.cookie import CookieSigner
 from services.attribution.signups import CLICK_TOKENS
 from services.attribution.state import Code, Person, PersonRow, Shown, Visitor
+from services.runtime.profiles import PERSONS
 from services.runtime.settings import Settings
 from services.runtime.stage import Stage
 
@@ -34,13 +35,14 @@ ReadToken = Callable[[str], tuple[tuple[str, int], ...] | None]
 def _people(read_token: ReadToken) -> Stage[Person, PersonRow]:
     return Stage(
         name="attribution.people",
-        reads=(CUSTOMERS, PROFILES, COMMANDS_ATTRIBUTION, PARTNERS, ROSTER, BINDINGS, COMMISSIONS, ACTIVES),
+        reads=(CUSTOMERS, FORGOTTEN, COMMANDS_ATTRIBUTION, PARTNERS, ROSTER, BINDINGS, COMMISSIONS, ACTIVES),
         empty=Person(),
         step=rules.step,
         row=PersonRow,
         row_ids=rules.row_ids,
         shows=Shown.of,
         outside={CLICK_TOKENS: read_token},
+        personal=(Person,),
     )
 
 
@@ -48,7 +50,7 @@ PEOPLE = _people(lambda token: None)
 """For reading what is remembered; a worker folds with `stages(settings)`, which can read click tokens."""
 CODE_OWNERS: Stage[Code, Code] = Stage("attribution.codes", reads=(CODES,), empty=Code(), step=codes.step)
 VISITS: Stage[Visitor, Visitor] = Stage("attribution.clicks", reads=(CLICKS,), empty=Visitor(), step=clicks.step)
-STAGES: tuple[Stage[Any, Any], ...] = (PEOPLE, CODE_OWNERS, VISITS)
+STAGES: tuple[Stage[Any, Any], ...] = (PEOPLE, PERSONS, CODE_OWNERS, VISITS)
 
 
 def stages(settings: Settings) -> tuple[Stage[Any, Any], ...]:
@@ -59,7 +61,7 @@ def stages(settings: Settings) -> tuple[Stage[Any, Any], ...]:
         visit = signer.read(token)
         return None if visit is None else visit.evidence
 
-    return (_people(read_token), CODE_OWNERS, VISITS)
+    return (_people(read_token), PERSONS, CODE_OWNERS, VISITS)
 
 
 def signer_of(settings: Settings) -> CookieSigner:

@@ -45,6 +45,7 @@ from services.runtime.http import (
     service_app,
 )
 from services.runtime.http.command_log import CommandLog
+from services.runtime.profiles import PERSONS
 from services.runtime.settings import Settings
 
 router = APIRouter()
@@ -159,10 +160,12 @@ async def referrals(
         paging,
         lambda referral: referral,
     )
-    customers = await has.reader.states(PEOPLE, [referral.customer_id for referral in found.items])
+    customer_ids = [referral.customer_id for referral in found.items]
+    customers = await has.reader.states(PEOPLE, customer_ids)
+    profiles = await has.reader.states(PERSONS, customer_ids)
     shown = [
-        views.referral_shown(referral, customer, has.programs, at)
-        for referral, customer in zip(found.items, customers, strict=True)
+        views.referral_shown(referral, customer, profile.contact, has.programs, at)
+        for referral, customer, profile in zip(found.items, customers, profiles, strict=True)
     ]
     return Page(items=shown, next_cursor=found.next_cursor)
 

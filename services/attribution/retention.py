@@ -176,7 +176,12 @@ def settled(state: Person, data: events.RetentionApproved | events.RetentionReje
             after = msgspec.structs.replace(claim, status="approved", settled_at=at)
         case events.RetentionRejected(reason=reason):
             after = msgspec.structs.replace(claim, status="rejected", settled_at=at, reason=reason)
-    return _with_claim(state, data.claim_id, after)
+    return _with_claim(state, data.claim_id, of_forgotten(after) if state.forgotten else after)
+
+
+def of_forgotten(claim: Claim) -> Claim:
+    """A claim of a forgotten partner: what the partner wrote goes once it is settled; till then an admin needs it."""
+    return claim if claim.status in ("requested", "approving") else msgspec.structs.replace(claim, evidence="")
 
 
 def _against(customer: Shown | None, partner: Shown | None) -> DeclineReason | None:

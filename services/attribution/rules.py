@@ -12,7 +12,6 @@ from services.attribution.state import (
     Link,
     Person,
     PersonRow,
-    Profile,
     PromoCode,
     Referral,
     click_row_id,
@@ -61,8 +60,8 @@ def step(context: Context[PersonRow], state: Person, event: Event) -> PersonChan
     match event.data:
         case data if isinstance(data, OF_CUSTOMERS):
             return _of_customer(context, state, event)
-        case events.CustomerProfile() as data:
-            return Change(state=_with_profile(state, data))
+        case internal.PersonForgotten():
+            return Change(state=_forgotten(state))
         case commands.ActivatePartner() as asked:
             return partnership.activate(context, state, asked, event.time)
         case commands.CreateLink() as asked:
@@ -104,8 +103,8 @@ def _of_customer(context: Context[PersonRow], state: Person, event: Event) -> Pe
     match event.data:
         case events.CustomerSignedUp() as data:
             return signups.sign_up(context, state, data, event.time)
-        case events.AccountCreated(account_id=account_id, name=name):
-            account = msgspec.structs.replace(_account(state, account_id), created_at=event.time, name=name)
+        case events.AccountCreated(account_id=account_id):
+            account = msgspec.structs.replace(_account(state, account_id), created_at=event.time)
             return Change(state=_with_account(state, account_id, account))
         case events.AccountClosed(account_id=account_id):
             account = msgspec.structs.replace(_account(state, account_id), closed_at=event.time)
@@ -122,16 +121,13 @@ def _with_account(state: Person, account_id: str, account: Account) -> Person:
     return msgspec.structs.replace(state, accounts={**state.accounts, account_id: account})
 
 
-def _with_profile(state: Person, data: events.CustomerProfile) -> Person:
-    """The latest profile holds. One with nothing in it forgets the person, whatever came before or comes again."""
-    profile = Profile(data.name, data.email, data.phone)
-    if profile != Profile():
-        return msgspec.structs.replace(state, profile=profile)
+def _forgotten(state: Person) -> Person:
+    """The person without digests of addresses, and without what the person wrote, once that is settled."""
     return msgspec.structs.replace(
         state,
-        profile=None,
         forgotten=True,
-        signup=state.signup and msgspec.structs.replace(state.signup, name=None, email=None, phone=None, marks=()),
+        claims={claim_id: retention.of_forgotten(claim) for claim_id, claim in state.claims.items()},
+        signup=state.signup and msgspec.structs.replace(state.signup, marks=()),
         activations={
             program_id: msgspec.structs.replace(activation, marks=())
             for program_id, activation in state.activations.items()

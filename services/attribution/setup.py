@@ -12,6 +12,7 @@ from schemas.moments import micros
 from schemas.programs import shipped
 from schemas.programs.terms import Program
 from services.attribution import PEOPLE
+from services.runtime.codec import Codec
 from services.runtime.http.command_log import CommandLog
 from services.runtime.reader import Rebuilding
 from services.runtime.settings import Settings
@@ -43,7 +44,7 @@ async def publish_shipped(settings: Settings) -> None:
 async def until_published(settings: Settings, timeout_seconds: float = WAIT_SECONDS) -> None:
     """Wait until attribution has decided on every shipped program. Errors: ProgramsNotPublished."""
     redis = Redis.from_url(settings.redis_url())
-    reader = RedisReader(settings.partitions, redis)
+    reader = RedisReader(settings.partitions, redis, Codec.of(settings))
     try:
         async with asyncio.timeout(timeout_seconds):
             for program in shipped():

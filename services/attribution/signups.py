@@ -26,9 +26,6 @@ def sign_up(
     signup = Signup(
         signed_up_at=at,
         existing_customer=data.existing_customer,
-        name=None if state.forgotten else data.name,
-        email=None if state.forgotten else data.email,
-        phone=None if state.forgotten else data.phone,
         marks=() if state.forgotten else contacts.marks(data.email, data.phone),
     )
     if state.is_bound:

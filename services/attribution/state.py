@@ -12,20 +12,11 @@ from schemas.events import DeclineReason, Method
 
 
 class Signup(msgspec.Struct, frozen=True, omit_defaults=True):
-    """How a customer signed up. Name, e-mail and phone are for pages, as long as the person is not forgotten."""
+    """How a customer signed up. `marks`: digests of the e-mail and phone given then."""
 
     signed_up_at: int
     existing_customer: bool = False
-    name: str | None = None
-    email: str | None = None
-    phone: str | None = None
     marks: tuple[str, ...] = ()
-
-
-class Profile(msgspec.Struct, frozen=True, omit_defaults=True):
-    name: str | None = None
-    email: str | None = None
-    phone: str | None = None
 
 
 class Account(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -33,7 +24,6 @@ class Account(msgspec.Struct, frozen=True, omit_defaults=True):
 
     created_at: int | None = None
     closed_at: int | None = None
-    name: str | None = None
 
 
 class Decision(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -105,7 +95,6 @@ class Person(msgspec.Struct, frozen=True, omit_defaults=True):
 
     seen: dict[bytes, bytes] = {}
     signup: Signup | None = None
-    profile: Profile | None = None
     forgotten: bool = False
     accounts: dict[str, Account] = {}
     decision: Decision | None = None

@@ -12,7 +12,8 @@ from schemas.programs import Programs
 from schemas.programs.terms import MonthlyDiscount
 from services.attribution import contacts
 from services.attribution.rules import utc_date
-from services.attribution.state import ClickDay, Decision, Person, PersonRow, Profile, Referral
+from services.attribution.state import ClickDay, Decision, Person, PersonRow, Referral
+from services.runtime.profiles import Contact
 
 ClaimState = Literal["requested", "approved", "rejected"]
 
@@ -198,17 +199,17 @@ def referrals_before(rows: Mapping[str, PersonRow], as_of: int, program_id: str 
     ]
 
 
-def referral_shown(referral: Referral, customer: Person, programs: Programs, as_of: int) -> ReferralShown:
-    """One line of the page Referrals. What the profile does not say, the signup does."""
-    profile, signup = customer.profile or Profile(), customer.signup
-    name, email, phone = (signup.name, signup.email, signup.phone) if signup else (None, None, None)
+def referral_shown(
+    referral: Referral, customer: Person, contact: Contact, programs: Programs, as_of: int
+) -> ReferralShown:
+    """One line of the page Referrals."""
     accounts = customer.accounts.values()
     return ReferralShown(
         customer_id=referral.customer_id,
         signed_up_at=referral.signed_up_at,
-        name=profile.name or name,
-        email=contacts.shown(profile.email or email),
-        phone=contacts.shown(profile.phone or phone),
+        name=contact.name,
+        email=contacts.shown(contact.email),
+        phone=contacts.shown(contact.phone),
         accounts=sum(account.created_at is not None and account.created_at < as_of for account in accounts),
         status="active" if _is_active(referral, programs, as_of) else "inactive",
         program_id=referral.program_id,

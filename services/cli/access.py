@@ -12,6 +12,7 @@ from pathlib import Path
 from schemas.topics import COMMANDS_ATTRIBUTION, DEAD_LETTERS, JOURNALS, PROGRAMS, TOPICS, Topic
 from services.cli.service import Service
 from services.rewards.day_timer import CHAIN
+from services.runtime.profiles import PERSONS
 from services.runtime.settings import Settings
 from services.runtime.topics_admin import concern
 from services.runtime.worker import stages_of
@@ -26,7 +27,7 @@ CONNECTING = ("client|setinfo",)
 FOLDING = ("evalsha", "script|load", "hget", "hmget", "hgetall", "hscan", "hvals", "hset", "hdel", "hincrby", "type")
 LOOKING = ("hget", "hgetall", "hscan", "ping")
 COUNTING = ("evalsha", "script|load", "get", "set", "incrby", "pttl", "rename", "exists")
-COMPARING = ("scan", "unlink", "multi", "exec")
+COMPARING = ("scan", "unlink", "multi", "exec", "hkeys")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +92,8 @@ def _api(service: str) -> Principal:
     kafka = [_topics(_names([PROGRAMS]), "Read"), _topics(writes, "Write")]
     redis = [f"%R{key}" for key in _keys(service)]
     redis += [*_commands(CONNECTING, LOOKING), _selector("~refstream:rate:*", *COUNTING)]
+    if service == "commission":  # shows whose payments they are
+        redis.append(_selector(f"%R~{{{PERSONS.name}:*}}:*", "hget"))
     return Principal(f"{service}-api", tuple(grant for grant in kafka if grant.names), tuple(redis))
 
 
@@ -108,7 +111,7 @@ def _platform() -> Principal:
 
 
 def _operator(workers: Iterable[Principal]) -> Principal:
-    """Whoever runs `refstream topics`, `status`, `verify`, `rebuild`, `dead-letters` and `explain`."""
+    """Whoever runs `refstream topics`, `status`, `verify`, `rebuild`, `erase`, `dead-letters` and `explain`."""
     resent = {name for worker in workers for name in worker.may("Write")}  # by a rebuild where no worker runs
     replayed = {topic.name for topic in TOPICS if topic.from_outside}
     redis = [key for service in Service for key in _keys(service.value)]

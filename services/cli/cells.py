@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from schemas.topics import JOURNALS
 from services.cli.service import Service
 from services.runtime.cell import Cell
+from services.runtime.codec import Codec
 from services.runtime.kafka_log import KafkaLogReader
 from services.runtime.programs import ProgramsFeed
 from services.runtime.settings import Settings
@@ -32,6 +33,7 @@ class Bench:
     siblings: dict[str, Stage[Any, Any]]
     stage: Stage[Any, Any]
     partition: int
+    codec: Codec
 
     def cell(self, store: Any) -> Cell:
         return Cell(
@@ -41,6 +43,7 @@ class Bench:
             store,
             lambda: self.feed.programs,
             self.siblings,
+            self.codec,
             clock_offset_seconds=self.settings.clock_offset,
         )
 
@@ -84,7 +87,8 @@ async def _with_bench(settings: Settings, work: Work[T], service: str, stage: st
     await feed.start()
     try:
         async with KafkaLogReader(settings, topics, partition) as reader:
-            return await work(Bench(settings, redis, reader, feed, siblings, siblings[stage], partition))
+            codec = Codec.of(settings)
+            return await work(Bench(settings, redis, reader, feed, siblings, siblings[stage], partition, codec))
     finally:
         await feed.stop()
         await redis.aclose()

@@ -10,6 +10,7 @@ from services.cli import (
     api,
     dead_letters,
     down,
+    erase,
     explain,
     programs,
     publish,
@@ -29,12 +30,13 @@ class Commands(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         from services.local.refusal import StackRefused
+        from services.runtime.codec import Unsealable
         from services.runtime.settings import SettingsRefused
         from services.runtime.topics_admin import TopicsRefused
 
         try:
             return super().invoke(ctx)
-        except (SettingsRefused, StackRefused, TopicsRefused) as refused:
+        except (SettingsRefused, StackRefused, TopicsRefused, Unsealable) as refused:
             print(f"refstream: {refused}", file=sys.stderr)
             raise typer.Exit(1) from refused
 
@@ -69,6 +71,7 @@ app.add_typer(programs.app, name="programs", rich_help_panel=EVENTS)
 app.add_typer(dead_letters.app, name="dead-letters", rich_help_panel=EVENTS)
 app.command("verify", rich_help_panel=STATE)(verify.verify)
 app.command("rebuild", rich_help_panel=STATE)(rebuild.rebuild)
+app.command("erase", rich_help_panel=STATE)(erase.erase)
 
 if __name__ == "__main__":
     app()

@@ -36,6 +36,7 @@ class RunState(BaseModel):
     clock_offset: int
     auth_secret: str | None
     click_secrets: dict[str, str]
+    data_secrets: dict[str, str]
     infra_only: bool
     ready: bool
     processes: tuple[Process, ...]
@@ -117,26 +118,30 @@ def _locked_soon(handle: int) -> bool:
 def with_secrets(settings: Settings) -> Settings:
     """The settings with secrets for the local stack: those given, else made once per data directory and remembered."""
     file = settings.data_path / SECRETS
-    if not file.exists():
+    own = json.loads(file.read_text()) if file.exists() else {}
+    if missing := [name for name in ("auth_secret", "click_secret", "data_secret") if name not in own]:
         private_dir(settings.data_path)
-        write_private(file, json.dumps({"auth_secret": secrets.token_hex(32), "click_secret": secrets.token_hex(32)}))
-    own = json.loads(file.read_text())
+        own |= {name: secrets.token_hex(32) for name in missing}
+        write_private(file, json.dumps(own))
     update: dict[str, object] = {"local": True}
     if not settings.auth_secret and not settings.auth_jwks_url:
         update["auth_secret"] = SecretStr(own["auth_secret"])
     if not settings.click_secrets:
         update["click_secrets"] = {"local": SecretStr(own["click_secret"])}
+    if not settings.data_secrets:
+        update["data_secrets"] = {"local": SecretStr(own["data_secret"])}
     return settings.model_copy(update=update)
 
 
 def running_settings() -> Settings:
     """The settings of the environment, completed by the local stack that runs with its data directory, if one does.
 
-    Every command that talks to a running refstream starts with this.
+    A stack on other servers than the environment names is another one. Every command that talks to a running refstream
+    starts with this.
     """
     settings = Settings.load()
-    state = None if settings.kafka and settings.redis else read_state(settings.data_path)
-    if state is None:
+    state = read_state(settings.data_path)
+    if state is None or (settings.kafka or state.kafka, settings.redis or state.redis) != (state.kafka, state.redis):
         return settings
     return settings.model_copy(
         update={
@@ -148,6 +153,7 @@ def running_settings() -> Settings:
             "clock_offset": state.clock_offset,
             "auth_secret": SecretStr(state.auth_secret) if state.auth_secret else settings.auth_secret,
             "click_secrets": {key: SecretStr(value) for key, value in state.click_secrets.items()},
+            "data_secrets": {key: SecretStr(value) for key, value in state.data_secrets.items()},
             "local": True,
         }
     )

@@ -7,11 +7,12 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
 import httpx
+from pydantic import SecretStr
 
 from services.cli.service import Service
 from services.cli.state import Process, RunState, with_secrets, write_state
@@ -128,11 +129,9 @@ class Supervisor:
         }
         if self._settings.auth_secret:
             own["AUTH_SECRET"] = self._settings.auth_secret.get_secret_value()
-        own["CLICK_SECRETS"] = json.dumps(self._click_secrets())
+        own["CLICK_SECRETS"] = json.dumps(_told(self._settings.click_secrets))
+        own["DATA_SECRETS"] = json.dumps(_told(self._settings.data_secrets))
         return os.environ | {f"REFSTREAM_{name}": value for name, value in own.items()}
-
-    def _click_secrets(self) -> dict[str, str]:
-        return {key: secret.get_secret_value() for key, secret in self._settings.click_secrets.items()}
 
     def _await_services(self) -> None:
         deadline = time.monotonic() + READY_SECONDS
@@ -195,13 +194,18 @@ class Supervisor:
             partitions=settings.partitions,
             clock_offset=settings.clock_offset,
             auth_secret=settings.auth_secret.get_secret_value() if settings.auth_secret else None,
-            click_secrets=self._click_secrets(),
+            click_secrets=_told(settings.click_secrets),
+            data_secrets=_told(settings.data_secrets),
             infra_only=self._infra_only,
             ready=self._ready,
             processes=tuple(processes),
         )
         write_state(self._dir, state)
         return state
+
+
+def _told(secrets: Mapping[str, SecretStr]) -> dict[str, str]:
+    return {key_id: secret.get_secret_value() for key_id, secret in secrets.items()}
 
 
 def _answers(url: str) -> bool:

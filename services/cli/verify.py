@@ -53,7 +53,7 @@ async def compared(bench: "Bench") -> "tuple[int, list[Difference]]":
     """How many records were folded for a cell, and its differences."""
     from services.runtime.verify import Verifier
 
-    verifier = Verifier(bench.redis, bench.reader, bench.cell)
+    verifier = Verifier(bench.redis, bench.reader, bench.cell, bench.codec)
     found = [difference async for difference in verifier.differences()]
     return verifier.records, found
 

@@ -1,6 +1,6 @@
 """Commission reacts to payments: who earns, at what rate, for how long; and takes it back on refunds.
 
-Reads customers, profiles, payments, referrals and client payments (by customer) and its own `sales` (by partner).
+Reads customers, payments, referrals and client payments (by customer) and its own `sales` (by partner).
 Writes `commissions`.
 """
 

@@ -28,6 +28,7 @@ from services.runtime.http import (
     require,
     service_app,
 )
+from services.runtime.profiles import PERSONS
 from services.runtime.settings import Settings
 
 router = APIRouter()
@@ -45,7 +46,7 @@ async def commissions(
     own_partner(who, partner_id)
     rows = await has.reader.rows(PARTNERS, partner_id)
     sales, next_cursor = cut(views.accrued(rows, as_of), views.place, paging)
-    customers = await has.reader.states(SALES, [sale.customer_id for sale in sales])
+    customers = await has.reader.states(PERSONS, [sale.customer_id for sale in sales])
     items = [views.commission(sale, customer, as_of) for sale, customer in zip(sales, customers, strict=True)]
     return Page(items=items, next_cursor=next_cursor)
 

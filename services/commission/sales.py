@@ -1,6 +1,6 @@
 """The fold of a customer's facts (stage `commission.sales`): what each payment is to the partner, said when it changes.
 
-Shape: customers, payments, referrals, profiles, client payments → `sale.stated` for the partner's stage (all that the
+Shape: customers, payments, referrals, client payments → `sale.stated` for the partner's stage (all that the
 customer's own facts decide), `commission.declined` where there is no partner, `activity.changed` when the earning spans
 move.
 A payment that the partner made for the customer is `integrator_paid` whatever else is known, so it waits for no signup;
@@ -20,7 +20,7 @@ from schemas.ids import derived_id
 from schemas.internal import ClientPaid, SaleStated, TakenBack
 from schemas.money import Money
 from schemas.programs import Programs
-from schemas.topics import CLIENT_PAYMENTS, CUSTOMERS, PAYMENTS, PROFILES, REFERRALS
+from schemas.topics import CLIENT_PAYMENTS, CUSTOMERS, PAYMENTS, REFERRALS
 from services.commission.state import (
     Account,
     Binding,
@@ -73,12 +73,10 @@ class _Learnt:
         match event.data:
             case events.PaymentSucceeded() as data:  # first, since most events are
                 self._paid(data, event)
-            case events.CustomerSignedUp(name=name):
-                self.customer = replace(customer, signed_up_at=at, name=name)
-            case events.CustomerProfile(name=name):
-                self.customer = replace(customer, profile_name=name)
-            case events.AccountCreated(account_id=account_id, name=name):
-                self.customer = replace(customer, accounts=(*customer.accounts, Account(account_id, at, name)))
+            case events.CustomerSignedUp():
+                self.customer = replace(customer, signed_up_at=at)
+            case events.AccountCreated(account_id=account_id):
+                self.customer = replace(customer, accounts=(*customer.accounts, Account(account_id, at)))
             case events.TrialStarted() as data:
                 self._step(
                     SubscriptionStep(data.subscription_id, at, "trial", data.product_id, None, data.trial_ends_at)
@@ -359,7 +357,7 @@ def taken_back(payment: Payment, earned: int | None = None) -> tuple[TakenBack, 
 
 SALES: Stage[Customer, Customer] = Stage(
     name="commission.sales",
-    reads=(CUSTOMERS, PROFILES, PAYMENTS, REFERRALS, CLIENT_PAYMENTS),
+    reads=(CUSTOMERS, PAYMENTS, REFERRALS, CLIENT_PAYMENTS),
     empty=Customer(),
     step=step,
     waiting=waiting,

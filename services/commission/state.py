@@ -25,7 +25,6 @@ def commission_id(payment_id: str) -> str:
 class Account(Struct, frozen=True, array_like=True):
     account_id: str
     created_at: int
-    name: str | None = None
 
 
 class SubscriptionStep(Struct, frozen=True, array_like=True):
@@ -124,8 +123,6 @@ class Customer(Struct, frozen=True, array_like=True):
 
     binding: Binding | None = None
     signed_up_at: int | None = None
-    name: str | None = None
-    profile_name: str | None = None
     accounts: tuple[Account, ...] = ()
     steps: tuple[SubscriptionStep, ...] = ()
     payments: dict[str, Payment] = {}

@@ -1,4 +1,4 @@
-"""What commission shows of a partner: commissions and the tier. Pure; names come from the customers' own state."""
+"""What commission shows of a partner: commissions and the tier. Pure."""
 
 from collections.abc import Iterable, Mapping
 
@@ -10,7 +10,8 @@ from schemas.money import Money, Rate
 from schemas.programs.terms import Program, Share
 from services.commission.partners import tier_of
 from services.commission.saying import reversals
-from services.commission.state import Client, Customer, Place, Row, Sale, commission_id
+from services.commission.state import Client, Place, Row, Sale, commission_id
+from services.runtime.profiles import Profile
 
 
 class Commission(BaseModel):
@@ -62,7 +63,7 @@ def place(sale: Sale) -> Place:
     return sale.place
 
 
-def commission(sale: Sale, customer: Customer, as_of: int | None) -> Commission:
+def commission(sale: Sale, customer: Profile, as_of: int | None) -> Commission:
     """One commission as it stood at `as_of`: reversals strictly before it count."""
     taken, _ = reversals(sale, sale.said.amount)
     gone = sum(back.minor for back in taken if as_of is None or back.at < as_of)
@@ -71,9 +72,9 @@ def commission(sale: Sale, customer: Customer, as_of: int | None) -> Commission:
         payment_id=sale.payment_id,
         program_id=sale.program_id,
         customer_id=sale.customer_id,
-        customer_name=customer.profile_name if customer.profile_name is not None else customer.name,
+        customer_name=customer.contact.name,
         account_id=sale.account_id,
-        account_name=next((a.name for a in customer.accounts if a.account_id == sale.account_id), None),
+        account_name=customer.accounts.get(sale.account_id or ""),
         base=Money(minor=sale.minor, currency=sale.currency),
         rate=sale.said.rate,
         amount=Money(minor=sale.said.amount, currency=sale.currency),

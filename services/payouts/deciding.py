@@ -51,6 +51,7 @@ def decided(
     status: int,
     body: views.View,
     find: tuple[str, ...] = (),
+    forget: tuple[str, ...] = (),
 ) -> LedgerChange:
     """A command that is granted: the rows it changes, what is said of it, its answer."""
     done = written(context, person, event, changed)
@@ -60,6 +61,7 @@ def decided(
         emits=tuple(Emit(derived_id("evt", command.command_id, data.type), event.time, data) for data in said),
         answers=(Answer(command, status, body.model_dump(mode="json")),),
         find=find,
+        forget=forget,
     )
 
 

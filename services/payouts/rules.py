@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from schemas import commands, events
+from schemas import commands, events, internal
 from schemas.events import REASONS_FOR_PAYMENTS, Event, Payload, Standing
 from schemas.ids import derived_id
 from schemas.money import MAX_MINOR, Money
@@ -78,6 +78,8 @@ def step(context: LedgerContext, person: Person, event: Event) -> LedgerChange:
             # The first closing holds; another one is a conflicting repeat.
             closed = {account_id: event.time, **person.closed}
             return Change(state=msgspec.structs.replace(person, closed=closed))
+        case internal.PersonForgotten():
+            return _forget(context, person)
         case events.BonusGranted(customer_id=None) as granted:
             return Change(state=_with_bonus(person, granted, event.time))
         case commands.RequestWithdrawal() as command:
@@ -187,19 +189,19 @@ def _withdraw(
         created_at=event.time,
         comment=command.comment,
         used=able.take(amount.minor),
+        commands=(command.command_id,),
     )
     said = events.WithdrawalRequested(
         withdrawal_id=row.withdrawal_id,
         partner_id=command.partner_id,
         program_id=row.program_id,
         amount=amount,
-        destination=row.destination,
-        comment=row.comment,
+        destination=command.destination,
+        comment=command.comment,
     )
     name = withdrawal_row_id(row.withdrawal_id)
     changed = {name: row, **_using(rows, row.used, 1)}
-    body = views.withdrawal(row)
-    return decided(context, person, event, command, changed, (said,), 201, body, find=(name,))
+    return decided(context, person, event, command, changed, (said,), 201, views.withdrawal(row), find=(name,))
 
 
 def _settle(context: LedgerContext, person: Person, event: Event, command: commands.SettleWithdrawal) -> LedgerChange:
@@ -214,11 +216,34 @@ def _settle(context: LedgerContext, person: Person, event: Event, command: comma
         status=command.outcome,
         settled_at=event.time,
         reason=command.reason if command.outcome == "rejected" else None,
+        commands=(*before.commands, command.command_id),
     )
+    forget: tuple[str, ...] = ()
+    if person.forgotten:
+        row, forget = _without_person(row), before.commands
     changed: dict[str, Row | None] = {name: row}
     if row.status != "paid":
         changed |= _using(context.rows.all(), row.used, -1)
-    return decided(context, person, event, command, changed, (_settled(command, row),), 200, views.withdrawal(row))
+    said = (_settled(command, row),)
+    return decided(context, person, event, command, changed, said, 200, views.withdrawal(row), forget=forget)
+
+
+def _forget(context: LedgerContext, person: Person) -> LedgerChange:
+    """Nothing of the person stays but ids and money; what is still to be paid keeps its destination until then."""
+    settled = {
+        name: row
+        for name, row in (context.rows.all().items() if person.is_partner else ())
+        if isinstance(row, WithdrawalRow) and row.status != "processing"
+    }
+    return Change(
+        state=msgspec.structs.replace(person, forgotten=True),
+        rows={name: _without_person(row) for name, row in settled.items()},
+        forget=tuple(command_id for row in settled.values() for command_id in row.commands),
+    )
+
+
+def _without_person(row: WithdrawalRow) -> WithdrawalRow:
+    return msgspec.structs.replace(row, destination=None, comment=None, commands=())
 
 
 def _settled(command: commands.SettleWithdrawal, row: WithdrawalRow) -> Payload:

@@ -58,7 +58,7 @@ class Person(msgspec.Struct, frozen=True, omit_defaults=True):
     """One person: own accounts (anyone may become a partner), and as a partner the programs and books.
 
     `accounts`: ids that were opened. `closed`: when an account was closed. `matured_until`: what is available from then
-    or earlier is no longer listed in `Book.maturing`.
+    or earlier is no longer listed in `Book.maturing`. `forgotten`: what the person gave goes as soon as it is settled.
     """
 
     programs: tuple[str, ...] = ()
@@ -67,6 +67,7 @@ class Person(msgspec.Struct, frozen=True, omit_defaults=True):
     books: tuple[Book, ...] = ()
     matured_until: int = 0
     bonuses: tuple[Bonus, ...] = ()
+    forgotten: bool = False
 
     @property
     def is_partner(self) -> bool:
@@ -124,19 +125,23 @@ WithdrawalStatus = Literal["processing", "paid", "rejected", "cancelled"]
 
 
 class WithdrawalRow(msgspec.Struct, frozen=True, tag="withdrawal", omit_defaults=True):
-    """Money on its way out. `used` may be less than the amount: the rest is deposits."""
+    """Money on its way out. `used` may be less than the amount: the rest is deposits.
+
+    `destination`: None once it is forgotten, as the `comment`. `commands`: whose answers show both.
+    """
 
     withdrawal_id: str
     program_id: str
     currency: str
     amount_minor: int
-    destination: str
+    destination: str | None
     created_at: int
     comment: str | None = None
     status: WithdrawalStatus = "processing"
     settled_at: int | None = None
     reason: str | None = None
     used: tuple[Use, ...] = ()
+    commands: tuple[str, ...] = ()
 
 
 class TopupRow(msgspec.Struct, frozen=True, tag="topup"):

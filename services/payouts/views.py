@@ -54,7 +54,7 @@ class Withdrawal(View):
     program_id: Id
     created_at: Instant
     amount: Money
-    destination: str | None = Field(description="its last four characters; null for the platform")
+    destination: str | None = Field(description="its last four characters; null for the platform, and once forgotten")
     comment: str | None
     status: WithdrawalStatus
     paid_at: Instant | None
@@ -124,7 +124,7 @@ def withdrawal(row: WithdrawalRow, *, with_destination: bool = True) -> Withdraw
         program_id=row.program_id,
         created_at=row.created_at,
         amount=Money(minor=row.amount_minor, currency=row.currency),
-        destination=row.destination[-4:] if with_destination else None,
+        destination=row.destination[-4:] if row.destination and with_destination else None,
         comment=row.comment,
         status=row.status,
         paid_at=row.settled_at if row.status == "paid" else None,

@@ -34,6 +34,7 @@ from services.rewards.facts import Months
 from services.rewards.people import PEOPLE
 from services.rewards.verifications import VERIFICATIONS
 from services.runtime.barrier import Step, passed
+from services.runtime.codec import Codec
 from services.runtime.reader import Rebuilding
 from services.runtime.settings import Settings
 from services.runtime.store import RedisReader, connect
@@ -106,7 +107,7 @@ class DayTimer:
     """Runs beside the cells. `programs`: every program version, as far as the worker has read."""
 
     def __init__(self, settings: Settings, programs: Callable[[], Programs]) -> None:
-        self._settings, self._programs = settings, programs
+        self._settings, self._programs, self._codec = settings, programs, Codec.of(settings)
         self._said: dict[Due, float] = {}
 
     async def run(self) -> None:
@@ -136,7 +137,7 @@ class DayTimer:
 
     async def _tick(self, redis: object, producer: AIOKafkaProducer, consumer: AIOKafkaConsumer) -> None:
         programs = self._programs()
-        reader = RedisReader(self._settings.partitions, redis)  # type: ignore[arg-type]
+        reader = RedisReader(self._settings.partitions, redis, self._codec)  # type: ignore[arg-type]
         names = monthly_programs(programs)
         states = await reader.states(VERIFICATIONS, names)
         due = due_days(programs, dict(zip(names, states, strict=True)), micros(self._settings.now()))

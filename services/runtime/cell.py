@@ -48,10 +48,11 @@ from schemas.ids import derived_id, partition_of
 from schemas.programs import NotYetPublished, Programs
 from schemas.topics import BY_NAME, JOURNALS, PROGRAMS, TOPIC_OF, Topic
 from services.runtime import border, journal
+from services.runtime.codec import Codec
 from services.runtime.faults import reach
 from services.runtime.journal import Diverged, Entry, Last, Learnt, LookedUp
 from services.runtime.stage import Answer, Change, Context, DeadLetter, Emit, Missing, Record, Rows, Stage
-from services.runtime.store import TRANSIENT, CellStore, Commit, Outgoing, Verdict
+from services.runtime.store import TRANSIENT, CellStore, Commit, Outgoing, Verdict, tag
 
 log = logging.getLogger(__name__)
 
@@ -113,12 +114,14 @@ class Cell:
         store: CellStore,
         programs: Callable[[], Programs],
         siblings: Mapping[str, Stage[Any, Any]],
+        codec: Codec,
         *,
         clock_offset_seconds: int = 0,
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self.stage, self.partition, self.partitions = stage, partition, partitions
         self.name = f"{stage.name}:{partition}"
+        self._tag, self._codec = tag(stage.name, partition), codec
         self._store, self._programs, self._siblings = store, programs, siblings
         self._clock_offset_seconds, self._pause = clock_offset_seconds, pause
         self._owner = uuid.uuid4().hex
@@ -418,10 +421,11 @@ class Cell:
         async for states in self._store.scan():
             for key, blob in states.items():
                 # Looking for the id is cheaper than decoding, and most states are of other programs.
-                likely = [published for name, published in named if name in blob]
+                plain = self._codec.plain(blob, self._tag, key)
+                likely = [published for name, published in named if name in plain]
                 if not likely:
                     continue
-                state = self._decode(blob)
+                state = self._state(key, plain)
                 concerned = [published for published in likely if repriced(state, published)]
                 if concerned:
                     found[key] = min(concerned, key=lambda published: published.effective_at)
@@ -472,25 +476,27 @@ class Cell:
             self._have(batch, key, loaded.states.get(key))
         for key, row_id in rows:
             row = loaded.rows.get((key, row_id))
-            batch.rows[key].put(row_id, msgspec.msgpack.decode(row, type=self.stage.row) if row else None)
+            batch.rows[key].put(row_id, self._row(key, row_id, row) if row else None)
         batch.answered |= loaded.answered
 
     def _have(self, batch: _Batch, key: str, blob: bytes | None) -> None:
         batch.states[key] = (
-            self._states[key] if key in self._states else self._decode(blob) if blob else self.stage.empty
+            self._states[key] if key in self._states else self._state(key, blob) if blob else self.stage.empty
         )
         batch.rows[key] = Rows()
 
-    def _decode(self, blob: bytes) -> Any:
-        return msgspec.msgpack.decode(blob, type=type(self.stage.empty))
+    def _state(self, key: str, blob: bytes) -> Any:
+        return self._codec.decode(blob, type(self.stage.empty), self._tag, key)
+
+    def _row(self, key: str, row_id: str, blob: bytes) -> Any:
+        return self._codec.decode(blob, self.stage.row, self._tag, key, row_id)
 
     async def _supply(self, batch: _Batch, key: str, missing: Missing) -> None:
         """Load what a step found missing."""
         match missing.what:
             case ("rows",):
                 stored = await self._patiently(lambda: self._store.load_rows(key))
-                decode = msgspec.msgpack.decode
-                batch.rows[key].fill({row_id: decode(blob, type=self.stage.row) for row_id, blob in stored.items()})
+                batch.rows[key].fill({row_id: self._row(key, row_id, blob) for row_id, blob in stored.items()})
             case ("own", other):
                 loaded = await self._patiently(lambda: self._store.load([other], [], []))
                 self._have(batch, other, loaded.states.get(other))
@@ -499,7 +505,8 @@ class Cell:
             case ("peek", where, name):
                 sibling, partition = self._siblings[where], partition_of(name, self.partitions)
                 blob = await self._patiently(lambda: self._store.peek(where, partition, name))
-                state = msgspec.msgpack.decode(blob, type=type(sibling.empty)) if blob else None
+                at = tag(where, partition)
+                state = self._codec.decode(blob, type(sibling.empty), at, name) if blob else None
                 batch.looked_up[where, name] = None if state is None else msgspec.msgpack.encode(sibling.shows(state))
             case _:
                 raise missing
@@ -537,6 +544,8 @@ class Cell:
             self._emit(batch, emit)
         for answer in change.answers:
             self._answer(batch, key, answer, event)
+        for command_id in change.forget:
+            self._keep(batch, Answered(command_id=command_id, body_hash="", caller="", status=410, body={}))
         for letter in change.dead_letters:
             if BY_NAME[letter.record.topic].first_reader == self.stage.name:
                 self._dead_letter(batch, letter)
@@ -584,10 +593,14 @@ class Cell:
         decision = Answered(
             command_id=to.command_id, body_hash=to.body_hash, caller=to.caller, status=answer.status, body=answer.body
         )
-        batch.commit.answers[to.command_id] = decision.model_dump_json().encode()
+        self._keep(batch, decision)
         batch.answered.add(to.command_id)
         value = self._value(derived_id("answer", to.command_id), event.time, decision)
         self._send(batch, BY_NAME[f"answers.{self.stage.service}"], key.encode(), value)
+
+    def _keep(self, batch: _Batch, answer: Answered) -> None:
+        blob = answer.model_dump_json().encode()
+        batch.commit.answers[answer.command_id] = self._codec.answer(self.stage, blob, self._tag, answer.command_id)
 
     def _dead_letter(self, batch: _Batch, letter: DeadLetter) -> None:
         record = letter.record
@@ -633,11 +646,11 @@ class Cell:
             self._said_last = batch.commit.meta["outbox"]
 
     async def _write(self, batch: _Batch) -> None:
-        encode = msgspec.msgpack.encode
+        encode, stage, at = self._codec.encode, self.stage, self._tag
         commit = batch.commit
-        commit.states = {key: encode(batch.states[key]) for key in batch.dirty_states}
+        commit.states = {key: encode(stage, batch.states[key], at, key) for key in batch.dirty_states}
         commit.rows = {
-            key: {row_id: None if row is None else encode(row) for row_id, row in rows.items()}
+            key: {row_id: None if row is None else encode(stage, row, at, key, row_id) for row_id, row in rows.items()}
             for key, rows in batch.dirty_rows.items()
         }
         verdict = await self._patiently(lambda: self._store.commit(commit))

@@ -64,6 +64,11 @@ class Settings(BaseSettings):
         description="JSON object of key id to secret that sign the click cookie; the last one signs, all are accepted, "
         'so that secrets can be rotated: `{"2025": "…", "2026": "…"}`.',
     )
+    data_secrets: dict[str, SecretStr] = Field(
+        default_factory=dict,
+        description="JSON object of key id to secret that encrypt personal data in Redis; the last one encrypts, all "
+        "decrypt. An old one can go after a `refstream rebuild`.",
+    )
 
     rate_limit_partner: int = Field(
         50, ge=0, description="Requests a second of one partner, over 30 s and all API processes; 0: no limit."
@@ -178,13 +183,14 @@ class Settings(BaseSettings):
             return
         if self.auth_secret:
             _require_strong("REFSTREAM_AUTH_SECRET", self.auth_secret.get_secret_value())
-        if not self.click_secrets:
-            raise SettingsRefused(
-                "REFSTREAM_CLICK_SECRETS is not set: give a JSON object of key id to random secret, "
-                'such as {"1": "<openssl rand -hex 32>"}'
-            )
-        for key_id, secret in self.click_secrets.items():
-            _require_strong(f"REFSTREAM_CLICK_SECRETS[{key_id}]", secret.get_secret_value())
+        for variable, secrets in (("CLICK_SECRETS", self.click_secrets), ("DATA_SECRETS", self.data_secrets)):
+            if not secrets:
+                raise SettingsRefused(
+                    f"REFSTREAM_{variable} is not set: give a JSON object of key id to random secret, "
+                    'such as {"1": "<openssl rand -hex 32>"}'
+                )
+            for key_id, secret in secrets.items():
+                _require_strong(f"REFSTREAM_{variable}[{key_id}]", secret.get_secret_value())
         if self.clock_offset:
             raise SettingsRefused("REFSTREAM_CLOCK_OFFSET is for the local stack only: unset it")
 

@@ -10,8 +10,6 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
-import msgspec
-
 from schemas.commands import Answered
 from schemas.events import Event, ProgramPublished, event_json, parse_event
 from schemas.ids import partition_of
@@ -19,10 +17,11 @@ from schemas.programs import Programs
 from schemas.topics import PROGRAMS, TOPIC_OF
 from services.runtime import recovery
 from services.runtime.cell import Cell
+from services.runtime.codec import Codec
 from services.runtime.memory import MemoryStore
 from services.runtime.recovery import MemoryLogReader
 from services.runtime.stage import Record, Row, Stage, State
-from services.runtime.store import Outgoing
+from services.runtime.store import Outgoing, tag
 
 
 class _Feed:
@@ -69,6 +68,7 @@ class World:
     ) -> None:
         self.stages = {stage.name: stage for stage in stages}
         self.partitions = partitions
+        self.codec = Codec({"world": "a world in memory keeps its secrets to itself"})
         self.log: dict[tuple[str, int], list[Record]] = defaultdict(list)
         self.stores = {(name, number): MemoryStore(self._peek) for name in self.stages for number in range(partitions)}
         self._rng, self._crashes, self._losses = random.Random(seed), crashes, losses  # noqa: S311 (a seed to repeat)
@@ -204,6 +204,7 @@ class World:
                 store,
                 lambda: self._feeds[self._process_of[stage, partition]].programs,
                 self.stages,
+                self.codec,
                 pause=self._pause,
             )
             self._cells[stage, partition] = cell
@@ -232,46 +233,51 @@ class MemoryReader:
     def _store(self, stage: Stage[Any, Any], key: str) -> MemoryStore:
         return self._world.stores[stage.name, partition_of(key, self._world.partitions)]
 
-    def _stores(self, stage: Stage[Any, Any]) -> list[MemoryStore]:
-        return [self._world.stores[stage.name, number] for number in range(self._world.partitions)]
+    def _stores(self, stage: Stage[Any, Any]) -> list[tuple[str, MemoryStore]]:
+        numbers = range(self._world.partitions)
+        return [(tag(stage.name, number), self._world.stores[stage.name, number]) for number in numbers]
+
+    def _tag(self, stage: Stage[Any, Any], key: str) -> str:
+        return tag(stage.name, partition_of(key, self._world.partitions))
 
     async def ready(self, stages: Sequence[Stage[Any, Any]]) -> bool:
         return True
 
     async def state(self, stage: Stage[State, Row], key: str) -> State:
         blob = self._store(stage, key).states.get(key)
-        return _decode(blob, type(stage.empty)) if blob else stage.empty
+        return self._decode(blob, type(stage.empty), self._tag(stage, key), key) if blob else stage.empty
 
     async def states(self, stage: Stage[State, Row], keys: Sequence[str]) -> list[State]:
         return [await self.state(stage, key) for key in keys]
 
     async def row(self, stage: Stage[State, Row], key: str, row_id: str) -> Row | None:
-        blob = self._store(stage, key).rows.get(key, {}).get(row_id)
-        return _decode(blob, stage.row) if blob else None
+        return (await self.rows(stage, key)).get(row_id)
 
     async def rows(self, stage: Stage[State, Row], key: str) -> dict[str, Row]:
-        rows = self._store(stage, key).rows.get(key, {})
-        return {row_id: _decode(blob, stage.row) for row_id, blob in rows.items()}
+        return self._rows(stage, key, self._tag(stage, key), self._store(stage, key))
 
     async def rows_everywhere(self, stage: Stage[State, Row], key: str) -> list[dict[str, Row]]:
-        everywhere = [store.rows.get(key, {}) for store in self._stores(stage)]
-        return [{row_id: _decode(blob, stage.row) for row_id, blob in rows.items()} for rows in everywhere]
+        return [self._rows(stage, key, cell, store) for cell, store in self._stores(stage)]
 
     async def find(self, stage: Stage[Any, Any], name: str) -> str | None:
-        return next((store.find[name] for store in self._stores(stage) if name in store.find), None)
+        return next((store.find[name] for _, store in self._stores(stage) if name in store.find), None)
 
     async def answer(self, stages: Sequence[Stage[Any, Any]], command_id: str) -> Answered | None:
         for stage in stages:
-            for store in self._stores(stage):
+            for cell, store in self._stores(stage):
                 if command_id in store.answers:
-                    return Answered.model_validate_json(store.answers[command_id])
+                    plain = self._world.codec.plain(store.answers[command_id], cell, command_id)
+                    return Answered.model_validate_json(plain)
         return None
 
     async def all_states(self, stage: Stage[State, Row]) -> AsyncIterator[tuple[str, State]]:
-        for store in self._stores(stage):
+        for cell, store in self._stores(stage):
             for key, blob in store.states.items():
-                yield key, _decode(blob, type(stage.empty))
+                yield key, self._decode(blob, type(stage.empty), cell, key)
 
+    def _rows(self, stage: Stage[State, Row], key: str, cell: str, store: MemoryStore) -> dict[str, Row]:
+        rows = store.rows.get(key, {})
+        return {row_id: self._decode(blob, stage.row, cell, key, row_id) for row_id, blob in rows.items()}
 
-def _decode(blob: bytes, kind: Any) -> Any:
-    return msgspec.msgpack.decode(blob, type=kind)
+    def _decode(self, blob: bytes, kind: Any, *place: str) -> Any:
+        return self._world.codec.decode(blob, kind, *place)

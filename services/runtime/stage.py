@@ -94,7 +94,8 @@ class Change(Generic[State, Row]):
     """What one step decided. All of it is committed together with the positions, or none of it.
 
     `state`: the key's new state, None: as before. `rows`: rows to write, None as value: to remove.
-    `find`: names (a payment id, a withdrawal id) under which the API finds this key again.
+    `find`: names (a payment id, a withdrawal id) under which the API finds this key again. `forget`: ids of commands
+    whose answers tell of a person who is forgotten: they stay answered, and nobody is told any more what.
     """
 
     state: State | None = None
@@ -103,6 +104,7 @@ class Change(Generic[State, Row]):
     answers: tuple[Answer, ...] = ()
     dead_letters: tuple[DeadLetter, ...] = ()
     find: tuple[str, ...] = ()
+    forget: tuple[str, ...] = ()
 
 
 class Missing(LookupError):
@@ -183,6 +185,7 @@ class Stage(Generic[State, Row]):
     fold an event under instead of its topic's, None to pass the event over; several cells may then have a state under
     the same key, each of what it has read itself. `shows`: what other keys may look at, nothing personal, since it goes
     to their journals. `outside`: what is asked of something that is not on the log (a secret of the settings), by name.
+    `personal`: the types of state and rows that tell of a person; Redis holds them sealed (`codec.py`).
     """
 
     name: str
@@ -196,6 +199,7 @@ class Stage(Generic[State, Row]):
     key: Callable[[Event], str | None] | None = None
     shows: Callable[[State], Any] = lambda state: state
     outside: Mapping[str, Callable[[str], Any]] = field(default_factory=dict)
+    personal: tuple[type, ...] = ()
 
     @property
     def service(self) -> str:

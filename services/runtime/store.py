@@ -25,6 +25,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from schemas.commands import Answered
 from schemas.ids import partition_of
+from services.runtime.codec import Codec
 from services.runtime.journal import Last
 from services.runtime.reader import Rebuilding
 from services.runtime.stage import Row, Stage, State
@@ -294,8 +295,8 @@ class RedisCellStore:
 class RedisReader:
     """The APIs' way to what the folds remember. See `reader.Reader`."""
 
-    def __init__(self, partitions: int, redis: aioredis.Redis) -> None:
-        self._partitions, self._redis = partitions, redis
+    def __init__(self, partitions: int, redis: aioredis.Redis, codec: Codec) -> None:
+        self._partitions, self._redis, self._codec = partitions, redis, codec
 
     def _tag(self, stage: Stage[Any, Any], key: str) -> str:
         return tag(stage.name, partition_of(key, self._partitions))
@@ -329,19 +330,19 @@ class RedisReader:
 
     async def states(self, stage: Stage[State, Row], keys: Sequence[str]) -> list[State]:
         blobs = await self._ask(*((self._tag(stage, key), "hget", ("state", key)) for key in keys)) if keys else []
-        return [_decode(blob, type(stage.empty)) if blob else stage.empty for blob in blobs]
+        return [self._state(stage, key, blob) if blob else stage.empty for key, blob in zip(keys, blobs, strict=True)]
 
     async def row(self, stage: Stage[State, Row], key: str, row_id: str) -> Row | None:
         (blob,) = await self._ask((self._tag(stage, key), "hget", (f"rows:{key}", row_id)))
-        return cast(Row, _decode(blob, stage.row)) if blob else None
+        return self._row(stage, self._tag(stage, key), key, row_id, blob) if blob else None
 
     async def rows(self, stage: Stage[State, Row], key: str) -> dict[str, Row]:
         (stored,) = await self._ask((self._tag(stage, key), "hgetall", (f"rows:{key}",)))
-        return {row_id.decode(): _decode(blob, stage.row) for row_id, blob in stored.items()}
+        return self._rows(stage, self._tag(stage, key), key, stored)
 
     async def rows_everywhere(self, stage: Stage[State, Row], key: str) -> list[dict[str, Row]]:
         replies = await self._ask(*((cell, "hgetall", (f"rows:{key}",)) for cell in self._tags(stage)))
-        return [{name.decode(): _decode(blob, stage.row) for name, blob in stored.items()} for stored in replies]
+        return [self._rows(stage, cell, key, stored) for cell, stored in zip(self._tags(stage), replies, strict=True)]
 
     async def find(self, stage: Stage[Any, Any], name: str) -> str | None:
         replies = await self._ask(*((cell, "hget", ("find", name)) for cell in self._tags(stage)))
@@ -351,18 +352,24 @@ class RedisReader:
         cells = [cell for stage in stages for cell in self._tags(stage)]
         asked = [(cell, "hget", ("answers", command_id)) for cell in cells]
         replies = await self._ask(*asked, *((cell, "hget", ("meta", "sent")) for cell in cells))
-        for answer, sent in zip(replies[: len(cells)], replies[len(cells) :], strict=True):
+        for cell, answer, sent in zip(cells, replies[: len(cells)], replies[len(cells) :], strict=True):
             if answer:
                 by, _, decision = answer.partition(b":")
-                # Before it is on the log it may still be lost with Redis, and decided otherwise.
-                return Answered.model_validate_json(decision) if int(by) <= int(sent or 0) else None
+                if int(by) > int(sent or 0):  # before it is on the log it may still be lost, and decided otherwise
+                    return None
+                return Answered.model_validate_json(self._codec.plain(decision, cell, command_id))
         return None
 
     async def all_states(self, stage: Stage[State, Row]) -> AsyncIterator[tuple[str, State]]:
         for cell in self._tags(stage):
             async for key, blob in self._redis.hscan_iter(f"{cell}:state", count=500):
-                yield key.decode(), _decode(blob, type(stage.empty))
+                yield key.decode(), self._codec.decode(blob, type(stage.empty), cell, key.decode())
 
+    def _state(self, stage: Stage[State, Row], key: str, blob: bytes) -> State:
+        return cast(State, self._codec.decode(blob, type(stage.empty), self._tag(stage, key), key))
 
-def _decode(blob: bytes, kind: Any) -> Any:
-    return msgspec.msgpack.decode(blob, type=kind)
+    def _row(self, stage: Stage[State, Row], cell: str, key: str, row_id: str, blob: bytes) -> Row:
+        return cast(Row, self._codec.decode(blob, stage.row, cell, key, row_id))
+
+    def _rows(self, stage: Stage[State, Row], cell: str, key: str, stored: Mapping[bytes, bytes]) -> dict[str, Row]:
+        return {name.decode(): self._row(stage, cell, key, name.decode(), blob) for name, blob in stored.items()}

@@ -19,6 +19,8 @@ from services.runtime.stage import Stage
 
 USUAL_REPLICATION = 3
 A_DAY_MS = "86400000"
+A_HUNDRED_YEARS_MS = "3153600000000"
+"""For ever. Kafka adds it to the clock, so the greatest number that there is would lie in the past."""
 TOPIC_ALREADY_EXISTS = 36
 LISTED_TRIES, LISTED_PAUSE_SECONDS = 150, 0.1
 
@@ -46,6 +48,8 @@ def _configs(topic: Topic) -> dict[str, str]:
     if topic.compacted:
         # A person who asked to be forgotten is out of the log after two days at most, however little is written.
         configs |= {"cleanup.policy": "compact", "max.compaction.lag.ms": A_DAY_MS, "segment.ms": A_DAY_MS}
+        # The record that says so is there for whoever folds the log again, however late.
+        configs |= {"delete.retention.ms": A_HUNDRED_YEARS_MS}
     if topic.log_append_time:
         configs["message.timestamp.type"] = "LogAppendTime"
     return configs

@@ -34,6 +34,7 @@ from schemas.programs import Programs
 from schemas.topics import JOURNALS, PROGRAMS
 from services.runtime import recovery
 from services.runtime.cell import Cell, Fenced
+from services.runtime.codec import Codec
 from services.runtime.faults import reach
 from services.runtime.kafka_log import KafkaLogReader, as_record
 from services.runtime.programs import ProgramsFeed
@@ -240,7 +241,7 @@ class Keeper:
             for stage in stages
             for topic in stage.reads
         }
-        self._redis = connect(settings.redis_url())
+        self._redis, self._codec = connect(settings.redis_url()), Codec.of(settings)
         self._cells: dict[tuple[str, int], _OpenCell] = {}
         self._assigned: set[TP] = set()
         self._committed: dict[TP, int] = {}
@@ -287,6 +288,7 @@ class Keeper:
                     RedisCellStore(self._redis, stage.name, partition),
                     lambda: self.feed.programs,
                     siblings,
+                    self._codec,
                     clock_offset_seconds=self._settings.clock_offset,
                 )
                 opened = _OpenCell(self, cell)

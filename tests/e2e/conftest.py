@@ -14,7 +14,7 @@ import pytest
 
 from services.cli.token import Role, signed
 from services.runtime.settings import Settings
-from tests.conftest import AUTH_SECRET, Stack
+from tests.conftest import AUTH_SECRET, DATA_SECRETS, Stack
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,7 @@ def running(stack: Stack) -> Iterator[Running]:
             "REFSTREAM_DATA_DIR": folder,
             "REFSTREAM_PORT": "0",
             "REFSTREAM_AUTH_SECRET": AUTH_SECRET,
+            "REFSTREAM_DATA_SECRETS": json.dumps(DATA_SECRETS),
             "REFSTREAM_SESSION_SECONDS": "2",
         }
         up = Running("", stack.settings, environment)

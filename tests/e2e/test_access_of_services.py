@@ -88,6 +88,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     environment |= {
         "REFSTREAM_AUTH_SECRET": STRONG,
         "REFSTREAM_CLICK_SECRETS": json.dumps({"1": STRONG}),
+        "REFSTREAM_DATA_SECRETS": json.dumps({"1": STRONG}),
         "REFSTREAM_DATA_DIR": str(folder / "data"),
         "REFSTREAM_PUBLIC_URL": "http://127.0.0.1:8080",
     }

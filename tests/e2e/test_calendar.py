@@ -1,6 +1,7 @@
 """The day that verifies a month comes by itself; what passed while a stack was down is caught up."""
 
 import asyncio
+import json
 import os
 import tempfile
 import time
@@ -18,7 +19,7 @@ from schemas.moments import DAY, format_instant, micros
 from schemas.money import Money
 from schemas.programs import shipped
 from services.cli.token import Role, signed
-from tests.conftest import AUTH_SECRET, Stack
+from tests.conftest import AUTH_SECRET, DATA_SECRETS, Stack
 from tests.e2e.conftest import Running
 from tests.e2e.test_golden_over_kafka import _publish
 
@@ -39,6 +40,7 @@ def up(stack: Stack, ahead: timedelta) -> Iterator[Running]:
             "REFSTREAM_DATA_DIR": folder,
             "REFSTREAM_PORT": "0",
             "REFSTREAM_AUTH_SECRET": AUTH_SECRET,
+            "REFSTREAM_DATA_SECRETS": json.dumps(DATA_SECRETS),
             "REFSTREAM_SESSION_SECONDS": "2",
             "REFSTREAM_CLOCK_OFFSET": str(int(ahead.total_seconds())),
         }

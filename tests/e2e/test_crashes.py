@@ -5,6 +5,7 @@ has met its fate, and lets a successor finish. What Redis holds then must be wha
 """
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -28,11 +29,12 @@ from schemas.programs import shipped
 from schemas.topics import TOPIC_OF
 from services import payouts
 from services.payouts import ledger
+from services.runtime.codec import Codec
 from services.runtime.faults import POINTS
 from services.runtime.settings import Settings
 from services.runtime.store import RedisReader, connect
 from services.runtime.worker import FENCED_EXIT
-from tests.conftest import Stack
+from tests.conftest import DATA_SECRETS, Stack
 from tests.worlds import balance, shown, world
 
 pytestmark = [pytest.mark.infra, pytest.mark.kill]
@@ -106,6 +108,7 @@ def worker(stack: Stack, service: str, fault: str = "") -> Iterator["subprocess.
             "REFSTREAM_LOCAL": "1",
             "REFSTREAM_DATA_DIR": folder,
             "REFSTREAM_AUTH_SECRET": "x" * 40,
+            "REFSTREAM_DATA_SECRETS": json.dumps(DATA_SECRETS),
             "REFSTREAM_SESSION_SECONDS": "2",
             "REFSTREAM_FAULT": fault,
         }
@@ -143,7 +146,7 @@ async def publish(settings: Settings, made: list[Event]) -> None:
 async def balances(stack: Stack, tag: str) -> dict[str, Any]:
     """The partners' balances from the ledger in Redis."""
     redis = connect(stack.redis)
-    reader = RedisReader(stack.settings.partitions, redis)
+    reader = RedisReader(stack.settings.partitions, redis, Codec.of(stack.settings))
     found = {}
     for number in range(2):
         partner = f"{tag}p{number}"

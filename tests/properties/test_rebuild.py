@@ -41,7 +41,7 @@ def _facts(store: MemoryStore) -> Mapping[str, Any]:
 
 async def _folded_again(made: World, stage: str, partition: int) -> MemoryStore:
     store = MemoryStore()
-    cell = Cell(made.stages[stage], partition, made.partitions, store, lambda: made.programs, made.stages)
+    cell = Cell(made.stages[stage], partition, made.partitions, store, lambda: made.programs, made.stages, made.codec)
     await recovery.opened(cell, MemoryLogReader(made.log, partition))
     assert not cell.said_differently
     return store

@@ -18,6 +18,7 @@ from services.attribution import signer_of
 from services.attribution.codes import destination_allowed, normalised
 from services.attribution.contacts import marks
 from services.attribution.cookie import Visit
+from services.runtime.profiles import Contact, Profile
 from tests.attribution_bench import Bench
 from tests.http_fakes import settings
 
@@ -373,18 +374,36 @@ def test_repeats_of_every_type_on_customers_are_judged_here(bench: Bench) -> Non
 def test_a_forgotten_person_leaves_nothing_personal(bench: Bench) -> None:
     sign_up(bench, name="Bob", email="bob@example.com", phone="123")
     bench.fold(happened(events.CustomerProfile(customer_id="bob", name="Bob B.")))
-    bench.fold(happened(events.CustomerProfile(customer_id="bob")))
+    bench.fold(happened(events.AccountCreated(customer_id="bob", account_id="b-1", name="Bob's")))
+    bench.forget("bob", START)
     remembered = bench.state("attribution.people", "bob")
-    assert "ob" not in str(remembered.profile or "") + str(remembered.signup).lower()
+    assert bench.state("attribution.profiles", "bob") == Profile(forgotten=True)
+    assert "ob" not in str(remembered.signup).lower() + str(remembered.accounts).replace("b-1", "")
     assert remembered.signup.marks == ()
     assert remembered.decision.reason == "no_click"
 
 
 def test_a_person_may_be_forgotten_before_the_signup_is_read(bench: Bench) -> None:
-    bench.fold(happened(events.CustomerProfile(customer_id="bob")))
+    bench.forget("bob", START)
     sign_up(bench, name="Bob", email="bob@example.com")
-    signup = bench.state("attribution.people", "bob").signup
-    assert (signup.name, signup.email, signup.marks) == (None, None, ())
+    assert bench.state("attribution.people", "bob").signup.marks == ()
+    assert bench.state("attribution.profiles", "bob") == Profile(forgotten=True)
+
+
+def test_a_person_who_was_forgotten_stays_so_whatever_profile_comes_later(bench: Bench) -> None:
+    sign_up(bench, name="Bob")
+    bench.forget("bob", START)
+    bench.fold(happened(events.CustomerProfile(customer_id="bob", name="Bob B.")))
+    assert bench.state("attribution.profiles", "bob") == Profile(forgotten=True)
+
+
+def test_a_profile_with_nothing_in_it_forgets_nobody(bench: Bench) -> None:
+    sign_up(bench, name="Bob", email="bob@example.com")
+    bench.fold(happened(events.CustomerProfile(customer_id="bob", name="Bob B.")))
+    assert bench.state("attribution.profiles", "bob").contact == Contact("Bob B.", "bob@example.com")
+    bench.fold(happened(events.CustomerProfile(customer_id="bob")))
+    assert bench.state("attribution.profiles", "bob").contact == Contact("Bob", "bob@example.com")
+    assert bench.state("attribution.people", "bob").signup.marks
 
 
 @pytest.mark.parametrize(

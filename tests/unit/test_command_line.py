@@ -16,7 +16,16 @@ from typer.testing import CliRunner
 
 from services.cli.edge import Edge
 from services.cli.main import app
-from services.cli.state import become_supervisor, forget_state, is_running, read_state, running_settings, with_secrets
+from services.cli.state import (
+    RunState,
+    become_supervisor,
+    forget_state,
+    is_running,
+    read_state,
+    running_settings,
+    with_secrets,
+    write_state,
+)
 from services.runtime.settings import Settings
 
 SECRET = "0123456789abcdef" * 4
@@ -120,6 +129,38 @@ def test_a_state_that_was_left_behind_counts_as_nothing_running(data_dir: Path) 
     assert read_state(data_dir) is None
     assert running_settings().kafka is None
     forget_state(data_dir)
+
+
+def test_commands_find_the_secrets_of_the_stack_that_runs_here_and_of_no_other(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = become_supervisor(data_dir)
+    assert held is not None
+    state = RunState.model_validate(
+        {
+            "url": None,
+            "public_url": None,
+            "port": 1,
+            "kafka": "k:1",
+            "redis": "redis://r",
+            "partitions": 4,
+            "clock_offset": 0,
+            "auth_secret": SECRET,
+            "click_secrets": {"1": SECRET},
+            "data_secrets": {"1": SECRET},
+            "infra_only": False,
+            "ready": True,
+            "processes": [],
+        }
+    )
+    write_state(data_dir, state)
+    assert list(running_settings().data_secrets) == ["1"]
+    monkeypatch.setenv("REFSTREAM_KAFKA", "k:1")
+    monkeypatch.setenv("REFSTREAM_REDIS", "redis://r")
+    assert list(running_settings().data_secrets) == ["1"]
+    monkeypatch.setenv("REFSTREAM_KAFKA", "other:1")
+    assert running_settings().data_secrets == {}
+    os.close(held)
 
 
 def _app(name: str, events: list[str]) -> FastAPI:

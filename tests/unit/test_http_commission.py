@@ -24,6 +24,7 @@ from services.commission.state import (
     Sale,
     TakenBackPart,
 )
+from services.runtime.profiles import PERSONS, Contact, Profile
 from tests.http_fakes import FakeReader, bearer, resources_over, settings
 
 START = parse_instant("2025-03-01T00:00:00Z")
@@ -57,10 +58,10 @@ def reader() -> FakeReader:
     reader.by_key[(SALES.name, "c1")] = Customer(
         binding=Binding("p-1", "keycrm", 1, START, "evt-bound"),
         signed_up_at=START,
-        name="Ann",
-        accounts=(Account("a1", START, "Workshop"),),
+        accounts=(Account("a1", START),),
         payments={"p1": refunded, "p2": _payment("p2", 500), "p3": _payment("p3", 3)},
     )
+    reader.by_key[(PERSONS.name, "c1")] = Profile(signup=Contact("Ann"), accounts={"a1": "Workshop"})
     reader.by_key[(SALES.name, "c2")] = Customer(payments={"p9": _payment("p9", 0)})
     ladder = Ladder(21, 1, ((START + DAY, "p1"),), (START + DAY, "p1"))
     reader.by_key[(PARTNERS.name, "p-1")] = Partner({"keycrm": ladder})

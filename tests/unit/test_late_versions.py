@@ -91,7 +91,7 @@ def _owner(made: World, programs: Programs, seconds: list[float] | None = None) 
             seconds.append(waited)
 
     store = made.stores[SALES, 0]
-    return Cell(STAGE, 0, 1, store, lambda: programs, made.stages, pause=pause)
+    return Cell(STAGE, 0, 1, store, lambda: programs, made.stages, made.codec, pause=pause)
 
 
 async def _learn(cell: Cell) -> list[Outgoing]:
@@ -176,7 +176,7 @@ def test_an_owner_that_knows_less_than_the_cell_has_folded_waits() -> None:
         assert isinstance(data, ProgramPublished)
         behind = behind.with_version(data)
 
-    late = Cell(STAGE, 0, 1, made.stores[SALES, 0], lambda: behind, made.stages, pause=catches_up)
+    late = Cell(STAGE, 0, 1, made.stores[SALES, 0], lambda: behind, made.stages, made.codec, pause=catches_up)
     asyncio.run(late.open())
 
 

@@ -61,7 +61,7 @@ def _left(made: World) -> int | None:
 def _owner(made: World, stage: str) -> Cell:
     partition = partition_of("ann", made.partitions)
     store = made.stores[stage, partition]
-    return Cell(made.stages[stage], partition, made.partitions, store, lambda: made.programs, made.stages)
+    return Cell(made.stages[stage], partition, made.partitions, store, lambda: made.programs, made.stages, made.codec)
 
 
 async def _fold(made: World, cell: Cell, topic: str) -> list[Outgoing]:

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from services.runtime.settings import Settings, SettingsRefused
 
 STRONG = "0123456789abcdef" * 4
+SECRETS = {"click_secrets": {"1": STRONG}, "data_secrets": {"1": STRONG}}
 
 
 @pytest.fixture(autouse=True)
@@ -67,7 +68,12 @@ def test_sasl_without_credentials_names_the_variables() -> None:
         ({"auth_secret": STRONG[:31]}, "REFSTREAM_AUTH_SECRET"),
         ({"auth_secret": STRONG}, "REFSTREAM_CLICK_SECRETS"),
         ({"auth_secret": STRONG, "click_secrets": {"1": "changeme"}}, r"REFSTREAM_CLICK_SECRETS\[1\]"),
-        ({"auth_secret": STRONG, "click_secrets": {"1": STRONG}, "clock_offset": 1}, "REFSTREAM_CLOCK_OFFSET"),
+        ({"auth_secret": STRONG, "click_secrets": {"1": STRONG}}, "REFSTREAM_DATA_SECRETS"),
+        (
+            {"auth_secret": STRONG, "click_secrets": {"1": STRONG}, "data_secrets": {"1": "changeme"}},
+            r"REFSTREAM_DATA_SECRETS\[1\]",
+        ),
+        ({"auth_secret": STRONG, **SECRETS, "clock_offset": 1}, "REFSTREAM_CLOCK_OFFSET"),
     ],
 )
 def test_missing_and_default_secrets_are_refused_outside_the_local_stack(
@@ -80,8 +86,8 @@ def test_missing_and_default_secrets_are_refused_outside_the_local_stack(
 @pytest.mark.parametrize(
     "values",
     [
-        {"auth_secret": STRONG, "click_secrets": {"1": STRONG}},
-        {"auth_jwks_url": "https://id.example/keys", "click_secrets": {"1": STRONG}},
+        {"auth_secret": STRONG, **SECRETS},
+        {"auth_jwks_url": "https://id.example/keys", **SECRETS},
         {"auth_secret": "short", "clock_offset": 5, "local": True},  # pragma: allowlist secret
     ],
 )
@@ -90,7 +96,7 @@ def test_strong_secrets_and_the_local_stack_are_accepted(values: dict[str, objec
 
 
 def test_secrets_are_not_printed() -> None:
-    assert STRONG not in repr(Settings(auth_secret=STRONG, click_secrets={"1": STRONG}))
+    assert STRONG not in repr(Settings(auth_secret=STRONG, **SECRETS))
 
 
 def test_an_unreadable_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ from redis.backoff import ExponentialBackoff
 from starlette.responses import Response
 
 from schemas.topics import BY_NAME
+from services.runtime.codec import Codec
 from services.runtime.http.auth import Authenticator, TheCaller
 from services.runtime.http.command_log import CommandLog
 from services.runtime.http.commands import Commands
@@ -101,7 +102,7 @@ async def _open(service: str, settings: Settings, metrics: Metrics, open_things:
         retry=Retry(ExponentialBackoff(cap=0.1, base=0.01), REDIS_RETRIES),
     )
     open_things.push_async_callback(redis.aclose)
-    reader = RedisReader(settings.partitions, redis)
+    reader = RedisReader(settings.partitions, redis, Codec.of(settings))
     feed = ProgramsFeed(settings)
     open_things.push_async_callback(feed.stop)  # before the start: one that fails half-way leaves a client open
     await feed.start()
