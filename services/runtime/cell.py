@@ -51,6 +51,7 @@ from services.runtime import border, journal
 from services.runtime.codec import Codec
 from services.runtime.faults import reach
 from services.runtime.journal import Diverged, Entry, Last, Learnt, LookedUp
+from services.runtime.reader import Rebuilding
 from services.runtime.stage import Answer, Change, Context, DeadLetter, Emit, Missing, Record, Rows, Stage
 from services.runtime.store import TRANSIENT, CellStore, Commit, Outgoing, Verdict, tag
 
@@ -66,6 +67,10 @@ PATIENCE_SECONDS = 30.0
 
 class Fenced(Exception):
     """Another owner has taken the cell over: drop everything and give it up."""
+
+
+class GivenUp(Exception):
+    """The cell was let go while its batch waited for the store: the batch is the next owner's."""
 
 
 class EdgeBroken(Exception):
@@ -133,6 +138,7 @@ class Cell:
         self._sent = self._sent_noted = self._said_last = 0
         self._known: dict[str, int] = {}
         self.said_differently = 0
+        self.let_go = False
 
     # --- ownership --------------------------------------------------------------------------------------------------
 
@@ -665,13 +671,18 @@ class Cell:
             self._states.popitem(last=False)
 
     async def _patiently(self, attempt: Callable[[], Awaitable[Any]]) -> Any:
-        """Repeat what is transient (a lost connection, a server that is loading) within a limit."""
+        """Repeat what is transient (a lost connection, a server that is loading) within a limit.
+
+        Another cell's rebuild takes as long as it takes; it may wait for this one to be let go. Errors: GivenUp then.
+        """
         waited, delay = 0.0, 0.02
         while True:
             try:
                 return await attempt()
             except TRANSIENT as error:
-                if waited >= PATIENCE_SECONDS:
+                if self.let_go:
+                    raise GivenUp(self.name) from error
+                if waited >= PATIENCE_SECONDS and not isinstance(error, Rebuilding):
                     raise
                 log.warning("waiting for the store", extra={"cell": self.name, "error": type(error).__name__})
                 await self._pause(delay)

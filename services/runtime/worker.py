@@ -33,7 +33,7 @@ from faust.types import TP
 from schemas.programs import Programs
 from schemas.topics import JOURNALS, PROGRAMS
 from services.runtime import recovery
-from services.runtime.cell import Cell, Fenced
+from services.runtime.cell import Cell, Fenced, GivenUp
 from services.runtime.codec import Codec
 from services.runtime.faults import reach
 from services.runtime.kafka_log import KafkaLogReader, as_record
@@ -184,8 +184,11 @@ class _OpenCell:
         return self._batches.qsize()
 
     async def close(self) -> None:
-        """Finish the batch in hand, send what it decided, and let go; batches not begun are the next owner's."""
-        self._closing = True
+        """Finish the batch in hand, send what it decided, and let go; batches not begun are the next owner's.
+
+        So is one that waits for the store: what it waits for may be a cell that is only opened after this.
+        """
+        self._closing = self.cell.let_go = True
         self._batches.put_nowait(None)
         await asyncio.gather(*self._tasks)
 
@@ -211,16 +214,19 @@ class _OpenCell:
         stage = self.cell.stage.name
         await self._keeper.sender.send(stage, outgoing)
         reach("sent", stage)
-        await self.cell.trim(outgoing)
+        with contextlib.suppress(GivenUp):  # the next owner sends it again
+            await self.cell.trim(outgoing)
         reach("trimmed", stage)
 
     async def _guard(self, work: Any) -> None:
         try:
             await work
+        except GivenUp:
+            await self._unsent.put(None)
         except Fenced:
-            if await self._keeper.has_lost(self.cell):
+            if await self._lost():
                 self._closing = True
-                self._unsent.put_nowait(None)
+                await self._unsent.put(None)
                 return self._keeper.open_anew()
             log.warning("another owner has taken the cell over", extra={"cell": self.cell.name})
             _end(FENCED_EXIT)
@@ -229,6 +235,12 @@ class _OpenCell:
         except BaseException:
             log.critical("the cell failed before its commit", extra={"cell": self.cell.name}, exc_info=True)
             _end(FAILED_EXIT)
+
+    async def _lost(self) -> bool:
+        """Whether the fence was Redis' that lost data. A Redis that does not answer is for the next process to see."""
+        with contextlib.suppress(*TRANSIENT):
+            return await self._keeper.has_lost(self.cell)
+        return False
 
 
 class Keeper:
