@@ -323,8 +323,9 @@ class Cell:
             if not BY_NAME[entry.topic].compacted:
                 raise Diverged(
                     f"{self.name} says other records for its commit {entry.number} ({entry.topic} {entry.start} to "
-                    f"{entry.end}) than it said then: {batch.said}, not {entry.said}. The rules of this version are "
-                    f"others: run the version that wrote the journal"
+                    f"{entry.end}) than it said then: {batch.said}, not {entry.said}. Either Redis was restored from "
+                    f"a copy that is no single moment's: `refstream rebuild --service {self.stage.service}`. Or the "
+                    f"rules of this version are others: run the version that wrote the journal"
                 )
             for out in batch.commit.outbox[said:]:
                 batch.commit.meta[_sent_mark(out.topic, out.partition)] -= 1
