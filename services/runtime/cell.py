@@ -14,6 +14,7 @@ key, so all events of a key meet here. A batch takes five steps:
 - Between 4 and the end of 5 the outbox holds what was decided; the next owner sends it again before it folds anything.
   Ids, order and bytes are the same, and every record carries its *edge* (this cell) and a number without holes per edge
   and target partition: a receiver drops a number that it has seen, and a hole stops it.
+- Redis that went back to an older copy has another count of commits, which 4 checks as well: fenced, and see below.
 - An owner that was paused and wakes up after a successor took over fails the epoch check of 4 and drops everything.
   What it still sends of an earlier commit is what the successor has sent too, under the same numbers.
 - A reply of 4 that got lost is asked for again with the same writer token: "mine already" is not another writer.
@@ -660,6 +661,8 @@ class Cell:
             key: {row_id: None if row is None else encode(stage, row, at, key, row_id) for row_id, row in rows.items()}
             for key, rows in batch.dirty_rows.items()
         }
+        # The positions alone would not show an older copy of Redis to a batch of a topic that was quiet since.
+        commit.positions["commits"] = (self.commits, commit.meta["commits"])
         verdict = await self._patiently(lambda: self._store.commit(commit))
         if verdict is Verdict.FENCED:
             raise Fenced(self.name)

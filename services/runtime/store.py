@@ -53,7 +53,7 @@ class Opened:
 
 @dataclass(slots=True)
 class Commit:
-    """Everything that one batch changes. `positions`: meta field → (as it must be, as it will be)."""
+    """Everything that one batch changes. `positions`: meta field → (as it must be, as it will be); commits, too."""
 
     epoch: int
     token: str
