@@ -21,7 +21,7 @@ from schemas.programs import shipped
 from services.cli.token import Role, signed
 from tests.conftest import AUTH_SECRET, DATA_SECRETS, Stack
 from tests.e2e.conftest import Running
-from tests.e2e.test_golden_over_kafka import _publish
+from tests.over_kafka import publish
 
 pytestmark = pytest.mark.infra
 
@@ -111,7 +111,7 @@ def test_days_that_passed_during_an_outage_are_verified_one_after_the_other(stac
             trust_env=False,
         )
         assert code.status_code == 201
-        asyncio.run(_publish(stack.settings, happened()))
+        asyncio.run(publish(stack.settings, happened()))
         until(lambda: discounts(running)["active_referrals"] == 5)
         first = discounts(running)["month"]
     with up(stack, AHEAD) as running:
