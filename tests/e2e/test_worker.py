@@ -129,7 +129,7 @@ def _worker_that_ends(stack: Stack, **settings: str) -> "subprocess.CompletedPro
 
 
 STRONG = "0123456789abcdef" * 4
-SECRETS = {"AUTH_SECRET": STRONG, "CLICK_SECRETS": json.dumps({"1": STRONG})}
+SECRETS = {"AUTH_SECRET": STRONG} | dict.fromkeys(("CLICK_SECRETS", "DATA_SECRETS"), json.dumps({"1": STRONG}))
 
 
 def test_a_worker_does_not_start_on_a_topic_that_would_lose_records(stack: Stack) -> None:
