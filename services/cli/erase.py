@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -106,23 +106,17 @@ async def _erase(settings: Settings, customer: str) -> None:
 
 async def _passed(settings: Settings, chain: "Sequence[tuple[Stage[Any, Any], Topic]]") -> None:
     """Wait until each stage has folded what is on its topic, one after the other."""
-    from aiokafka import AIOKafkaConsumer, TopicPartition
+    from aiokafka import AIOKafkaConsumer
 
-    from services.runtime.barrier import Step, passed
+    from services.runtime.barrier import Step, ends_of, passed
     from services.runtime.store import connect
 
     options = settings.kafka_client_options()
     redis = connect(settings.redis_url())
     try:
         async with AIOKafkaConsumer(**options, group_id=None, enable_auto_commit=False) as consumer:
-
-            async def ends(topics: Iterable[str]) -> Mapping[tuple[str, int], int]:
-                partitions = [TopicPartition(topic, at) for topic in topics for at in range(settings.partitions)]
-                found = await consumer.end_offsets(partitions)
-                return {(at.topic, at.partition): offset for at, offset in found.items()}
-
             steps = [Step(stage.name, (topic.name,)) for stage, topic in chain]
-            await passed(redis, ends, steps, settings.partitions)
+            await passed(redis, ends_of(consumer, settings.partitions), steps, settings.partitions)
     finally:
         await redis.aclose()
 

@@ -8,10 +8,10 @@ Errors: what is transient is tried again; anything else ends the worker.
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.errors import KafkaError
 from redis.exceptions import RedisError
 
@@ -33,7 +33,7 @@ from services.rewards.calendar import VerificationDay, monthly_programs, own_day
 from services.rewards.facts import Months
 from services.rewards.people import PEOPLE
 from services.rewards.verifications import VERIFICATIONS
-from services.runtime.barrier import Step, passed
+from services.runtime.barrier import Step, ends_of, passed
 from services.runtime.codec import Codec
 from services.runtime.reader import Rebuilding
 from services.runtime.settings import Settings
@@ -147,12 +147,7 @@ class DayTimer:
         if not fresh:
             return
 
-        async def ends(topics: Iterable[str]) -> dict[tuple[str, int], int]:
-            partitions = [TopicPartition(topic, at) for topic in topics for at in range(self._settings.partitions)]
-            found = await consumer.end_offsets(partitions)
-            return {(at.topic, at.partition): offset for at, offset in found.items()}
-
-        await passed(redis, ends, CHAIN, self._settings.partitions)
+        await passed(redis, ends_of(consumer, self._settings.partitions), CHAIN, self._settings.partitions)
         for each in fresh:
             for event in days_reached(each, self._settings.partitions):
                 await self._say(producer, event)

@@ -10,6 +10,8 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
 from services.runtime.store import tag
 
 LOOK_SECONDS = 0.02
@@ -17,6 +19,16 @@ LAST_LOOK_SECONDS = 0.5
 
 Ends = Callable[[Iterable[str]], Awaitable[Mapping[tuple[str, int], int]]]
 """The end offsets of topics, by topic and partition."""
+
+
+def ends_of(consumer: AIOKafkaConsumer, partitions: int) -> Ends:
+    """The ends as a started consumer is told them, of so many partitions of each topic."""
+
+    async def ends(topics: Iterable[str]) -> Mapping[tuple[str, int], int]:
+        found = await consumer.end_offsets([TopicPartition(topic, at) for topic in topics for at in range(partitions)])
+        return {(at.topic, at.partition): offset for at, offset in found.items()}
+
+    return ends
 
 
 @dataclass(frozen=True, slots=True)
