@@ -30,6 +30,7 @@ from services.commission.partners import PARTNERS as PARTNERS_STAGE
 from services.commission.sales import SALES as SALES_STAGE
 from services.payouts import LEDGER
 from services.runtime.cell import Cell
+from services.runtime.codec import Codec
 from services.runtime.memory import MemoryStore
 from services.runtime.stage import Record
 
@@ -141,6 +142,7 @@ async def play(args: argparse.Namespace, given: Log) -> tuple[dict[str, float], 
                 MemoryStore(),
                 lambda: programs,
                 {each.name: each for each in STAGES},
+                Codec(),
             )
             await cell.open()
     await fold(log, cells, SALES_STAGE.name, REFERRALS.name, args.batch)

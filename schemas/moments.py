@@ -65,6 +65,7 @@ def format_instant(instant: int) -> str:
     return (text[:-3] if instant % 1000 == 0 and instant % SECOND else text) + "Z"
 
 
+@lru_cache(maxsize=_REMEMBERED)
 def add_months(instant: int, months: int) -> int:
     """The instant that many calendar months later, clamped at the month's end."""
     at = moment(instant)

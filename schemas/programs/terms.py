@@ -4,8 +4,8 @@
 terms matches them exhaustively. A document has versions; which one prices a referral is `pricing`.
 """
 
-from functools import cache
-from typing import Annotated, Any, Literal, TypeVar
+from functools import cache, cached_property
+from typing import Annotated, Any, Literal, TypeVar, cast
 from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -249,7 +249,12 @@ class Program(Document):
 
     def term(self, kind: type[T]) -> T | None:
         """The program's terms of one kind, or none."""
-        return next((term for term in self.terms if isinstance(term, kind)), None)
+        found: Any = self._terms_by_kind.get(kind)
+        return cast(T | None, found)
+
+    @cached_property
+    def _terms_by_kind(self) -> dict[type, Any]:
+        return {type(term): term for term in self.terms}
 
     def as_document(self) -> dict[str, Any]:
         """The document as JSON holds it."""

@@ -4,10 +4,9 @@ Whatever happened in between, per payment accrued + adjusted − reversed is wha
 whole standing. Source: contract.md, `commission.*` and Order; programs.md, refunds and disputes.
 """
 
-from dataclasses import dataclass
-from dataclasses import replace as replaced
 from decimal import Decimal
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from schemas.events import (
@@ -28,8 +27,7 @@ from services.commission.state import Said, Sale, commission_id
 from services.runtime.stage import Emit
 
 
-@dataclass(frozen=True, slots=True)
-class TakenBackAmount:
+class TakenBackAmount(Struct, frozen=True):
     """A part of an accrual that was taken back: minor units, above 0."""
 
     cause: str
@@ -243,5 +241,5 @@ def _to_tell(taken: tuple[TakenBackAmount, ...], known: dict[str, int]) -> tuple
     if not new:
         return ()
     owed = sum(back.minor for back in taken) - sum(known.values())
-    last = replaced(new[-1], minor=owed - sum(back.minor for back in new[:-1]))
+    last = replace(new[-1], minor=owed - sum(back.minor for back in new[:-1]))
     return tuple(back for back in (*new[:-1], last) if back.minor > 0)

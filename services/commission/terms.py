@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import assert_never
 
+from msgspec import Struct
+
 from schemas.events import PaymentDecline
 from schemas.moments import DAY, add_months
 from schemas.programs import Programs
@@ -30,8 +32,7 @@ Span = tuple[int, int | None]
 """A half-open span of time `[from, until)`; no `until`: open."""
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(Struct, frozen=True):
     """What decides a customer's payments under a program's share.
 
     `first`: the place of the customer's own first payment since the binding, the qualified sale, with its product and
@@ -57,8 +58,7 @@ class Frame:
         return self.ended_at
 
 
-@dataclass(frozen=True, slots=True)
-class Purchases:
+class Purchases(Struct, frozen=True):
     """What decides a customer's payments under a program's credits: the first purchase of each product family.
 
     Since the binding, in event time; the first also when it earned nothing.

@@ -5,7 +5,6 @@ Only a topic's first reader writes its dead letters and puts records back; the o
 Source: contract.md, Events.
 """
 
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -27,15 +26,13 @@ class Folded(msgspec.Struct, frozen=True):
     event: Event
 
 
-@dataclass(frozen=True, slots=True)
-class PutBack:
+class PutBack(msgspec.Struct, frozen=True):
     """A readable event of the platform under a wrong key or on a wrong partition: it belongs under `key`."""
 
     key: str
 
 
-@dataclass(frozen=True, slots=True)
-class Ignored:
+class Ignored(msgspec.Struct, frozen=True):
     """Nothing to this stage, and why."""
 
     why: str

@@ -23,8 +23,7 @@ State = TypeVar("State", bound=msgspec.Struct)
 Row = TypeVar("Row", bound=msgspec.Struct)
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(msgspec.Struct, frozen=True):
     """A Kafka record as it came. `appended_at`: microseconds since 1970 UTC, as the broker dated it."""
 
     topic: str
@@ -36,8 +35,7 @@ class Record:
     headers: tuple[tuple[str, bytes], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Emit:
+class Emit(msgspec.Struct, frozen=True):
     """An event to write. Its topic and key follow from the payload.
 
     `id` derives from its cause, so a replay repeats it. `key` overrides the topic's key (a customer's own bonus).
@@ -49,8 +47,7 @@ class Emit:
     key: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class DeadLetter:
+class DeadLetter(msgspec.Struct, frozen=True):
     """A record that cannot count, as it came, with the reason and the field at fault."""
 
     record: Record
@@ -69,8 +66,7 @@ class Commanded(Protocol):
     def caller(self) -> str: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True):
     """The decision on a command: what its POST answers, now and whenever the same key comes again."""
 
     to: Commanded
@@ -89,8 +85,7 @@ def invalid(command: Commanded, field: str, message: str) -> Answer:
     return Answer(command, 422, body)
 
 
-@dataclass(frozen=True, slots=True)
-class Change(Generic[State, Row]):
+class Change(msgspec.Struct, Generic[State, Row], frozen=True):
     """What one step decided. All of it is committed together with the positions, or none of it.
 
     `state`: the key's new state, None: as before. `rows`: rows to write, None as value: to remove.
@@ -99,7 +94,7 @@ class Change(Generic[State, Row]):
     """
 
     state: State | None = None
-    rows: Mapping[str, Row | None] = field(default_factory=dict)
+    rows: Mapping[str, Row | None] = msgspec.field(default_factory=dict)
     emits: tuple[Emit, ...] = ()
     answers: tuple[Answer, ...] = ()
     dead_letters: tuple[DeadLetter, ...] = ()
@@ -155,8 +150,7 @@ class Rows(Generic[Row]):
         return iter(self.all())
 
 
-@dataclass(frozen=True, slots=True)
-class Context(Generic[Row]):
+class Context(msgspec.Struct, Generic[Row], frozen=True):
     """What a step may look at beside its key's state.
 
     `programs`: every program version that is known. `rows`: the key's rows. `record`: where the event came from.
