@@ -442,8 +442,9 @@ class Cell:
 
     async def trim(self, sent: Sequence[Outgoing]) -> None:
         """Forget what was seen to be sent. Batches are sent in order, so nothing before it is unsent."""
-        self._sent = max([self._sent, *(out.number for out in sent)])
-        await self._patiently(lambda: self._store.trim(self._epoch, [out.number for out in sent]))
+        if sent:
+            self._sent = max(self._sent, sent[-1].number)
+            await self._patiently(lambda: self._store.trim(self._epoch, sent[-1].number))
 
     # --- take -------------------------------------------------------------------------------------------------------
 

@@ -77,7 +77,7 @@ class MemoryStore:
         self.outbox |= {out.number: out for out in commit.outbox}
         return Verdict.APPLIED
 
-    async def trim(self, epoch: int, numbers: Sequence[int]) -> None:
+    async def trim(self, epoch: int, upto: int) -> None:
         if epoch == self.epoch:
-            for number in numbers:
-                self.outbox.pop(number, None)
+            for number in [number for number in self.outbox if number <= upto]:
+                del self.outbox[number]

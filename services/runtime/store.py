@@ -5,7 +5,7 @@
     {commission.sales:3}:rows:KEY  row id → row
     {commission.sales:3}:find      name → key
     {commission.sales:3}:answers   command id → number of the outbox by which it is on the log, and the decision
-    {commission.sales:3}:outbox    number → record to send
+    {commission.sales:3}:outbox    number of a commit's last record → its records, all that it has to send
 
 The commit is one script: it checks the epoch and the positions before it writes anything, since a script that fails
 half-way keeps what it wrote. A writer token tells our own retry after a lost reply from another writer's commit.
@@ -40,6 +40,9 @@ class Outgoing(msgspec.Struct, frozen=True, array_like=True):
     key: bytes | None
     value: bytes | None
     headers: tuple[tuple[str, bytes], ...]
+
+
+_outbox = msgspec.msgpack.Decoder(list[Outgoing])
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +110,8 @@ class CellStore(Protocol):
 
     async def commit(self, commit: Commit) -> Verdict: ...
 
-    async def trim(self, epoch: int, numbers: Sequence[int]) -> None:
-        """Forget records of the outbox that were seen to be sent."""
+    async def trim(self, epoch: int, upto: int) -> None:
+        """Forget commits' records up to a number of the outbox: all of them were seen to be sent."""
         ...
 
 
@@ -179,10 +182,10 @@ return 'applied'
 
 _TRIM = """
 if redis.call('HGET', KEYS[1], 'epoch') ~= ARGV[1] then return 0 end
-for from = 2, #ARGV, 2000 do
-  redis.call('HDEL', KEYS[2], unpack(ARGV, from, math.min(from + 1999, #ARGV)))
+for _, number in ipairs(redis.call('HKEYS', KEYS[2])) do
+  if tonumber(number) <= tonumber(ARGV[2]) then redis.call('HDEL', KEYS[2], number) end
 end
-redis.call('HSET', KEYS[1], 'sent', ARGV[#ARGV])
+redis.call('HSET', KEYS[1], 'sent', ARGV[2])
 return 1
 """
 
@@ -218,7 +221,7 @@ class RedisCellStore:
         meta = {
             name.decode(): int(value) for name, value in zip(flat[::2], flat[1::2], strict=True) if name != b"token"
         }
-        pending = sorted((msgspec.msgpack.decode(blob, type=Outgoing) for blob in outbox), key=lambda out: out.number)
+        pending = sorted((out for blob in outbox for out in _outbox.decode(blob)), key=lambda out: out.number)
         return Opened(int(epoch), meta, tuple(pending))
 
     async def load(self, keys: Sequence[str], rows: Sequence[tuple[str, str]], commands: Sequence[str]) -> Loaded:
@@ -273,7 +276,7 @@ class RedisCellStore:
         args: list[Any] = [commit.epoch, commit.token, len(commit.positions)]
         for name, (expected, new) in commit.positions.items():
             args += (name, expected, new)
-        outbox = {str(out.number): msgspec.msgpack.encode(out) for out in commit.outbox}
+        outbox = {str(commit.outbox[-1].number): msgspec.msgpack.encode(commit.outbox)} if commit.outbox else {}
         by = b"%d:" % commit.meta.get("outbox", 0)
         answers = {command_id: by + answer for command_id, answer in commit.answers.items()}
         for pairs in (commit.meta, commit.states, commit.find, answers, outbox):
@@ -287,9 +290,8 @@ class RedisCellStore:
             args += [len(kept), *kept, len(gone), *gone]
         return Verdict((await self._commit(keys=keys, args=args)).decode())
 
-    async def trim(self, epoch: int, numbers: Sequence[int]) -> None:
-        if numbers:
-            await self._trim(keys=[self._key("meta"), self._key("outbox")], args=[epoch, *sorted(numbers)])
+    async def trim(self, epoch: int, upto: int) -> None:
+        await self._trim(keys=[self._key("meta"), self._key("outbox")], args=[epoch, upto])
 
 
 class RedisReader:
