@@ -6,7 +6,7 @@ from collections.abc import Callable
 from services.local.child import Child
 
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 10.0
-STABLE_SECONDS = 60.0  # who has run this long is forgiven earlier deaths
+STABLE_SECONDS = 15.0  # who has run this long is forgiven earlier deaths
 
 
 class Unit:

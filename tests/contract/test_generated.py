@@ -72,7 +72,7 @@ def test_generated_files_are_fresh(texts: dict[str, str]) -> None:
 def test_generated_pages_and_access_rules_are_fresh() -> None:
     written = pages()
     assert [path.name for path in stale_pages(written)] == [], "run `make docs`"
-    assert {path.name for path in written} == {"rules.md", "kafka-acls.sh", "redis-acl.txt", "security.md"}
+    assert {path.name for path in written} == {"rules.md", "faults.md", "kafka-acls.sh", "redis-acl.txt", "security.md"}
 
 
 def test_generating_twice_gives_the_same_bytes(texts: dict[str, str]) -> None:

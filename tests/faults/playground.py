@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,11 +23,13 @@ from services.local.valkey import Valkey
 from services.runtime.settings import Settings
 from tests.conftest import AUTH_SECRET
 from tests.faults.proxy import Proxy
+from tests.faults.recovery import seconds_until_out
 from tests.worlds import EXAMPLES
 
 SESSION_SECONDS = 2
 CACHE = Settings().cache_path.absolute()
 WORKERS = ("attribution", "commission", "rewards", "payouts")
+SPACE_SECONDS = 1.0
 
 
 class Playground:
@@ -87,6 +89,11 @@ class Playground:
     def redis(self) -> "redis.Redis[bytes]":
         return redis.Redis.from_url(self.settings.redis_url())
 
+    @property
+    def valkey_version(self) -> str:
+        about: Any = self.redis.info("server")
+        return str(about.get("valkey_version") or about["redis_version"])
+
     # --- refstream --------------------------------------------------------------------------------------------------
 
     def refstream(self, *arguments: str, seconds: float = 300) -> "subprocess.CompletedProcess[str]":
@@ -134,6 +141,10 @@ class Playground:
         return "".join(path.read_text(errors="replace")[-4000:] for path in (self._folder / "up" / "logs").iterdir())
 
 
+Fault = Callable[[Playground, random.Random], Collection[str]]
+"""Does its harm once and undoes what it can; answers the services that it hit."""
+
+
 @contextmanager
 def playground(folder: Path) -> Iterator[Playground]:
     made = Playground(folder)
@@ -148,28 +159,41 @@ def playground(folder: Path) -> Iterator[Playground]:
         yield made
 
 
-@contextmanager
-def meanwhile(fault: Callable[[], None], rng: random.Random, times: int, every_seconds: float) -> Iterator[list[str]]:
-    """Let a fault happen some times at random moments beside what is done here. Answers what went wrong with it."""
-    over, failures = threading.Event(), list[str]()
+class Harm:
+    """One kind of fault at random moments beside what is done here, until it has happened `times` times.
 
-    def happen() -> None:
-        for _ in range(times):
-            if over.wait(rng.uniform(0.3, 1.7) * every_seconds):
+    After each, the services that it hit must put out again before the next comes. `recoveries`: how many seconds that
+    took; `failures`: what went wrong with it, to be told where it can fail the test.
+    """
+
+    def __init__(self, ground: Playground, fault: "Fault", rng: random.Random, times: int) -> None:
+        self._ground, self._fault, self._rng, self._times = ground, fault, rng, times
+        self.recoveries, self.failures = list[float](), list[str]()
+        self._given_up = threading.Event()
+        self._thread = threading.Thread(target=self._happen)
+
+    def __enter__(self) -> "Harm":
+        self._thread.start()
+        return self
+
+    def __exit__(self, failed: object, *_: object) -> None:
+        if failed:
+            self._given_up.set()
+        self._thread.join()
+
+    @property
+    def goes_on(self) -> bool:
+        return self._thread.is_alive()
+
+    def _happen(self) -> None:
+        for _ in range(self._times):
+            if self._given_up.wait(self._rng.uniform(0, 2) * SPACE_SECONDS):
                 return
             try:
-                fault()
-            except Exception as error:  # to be told where it can fail the test
-                failures.append(repr(error))
-
-    thread = threading.Thread(target=happen)
-    thread.start()
-    try:
-        yield failures
-        thread.join()
-    finally:
-        over.set()
-        thread.join()
+                hit = self._fault(self._ground, self._rng)
+                self.recoveries.append(seconds_until_out(self._ground.settings, hit))
+            except Exception as error:
+                self.failures.append(repr(error))
 
 
 def _until(what: Callable[[], bool], seconds: float) -> None:

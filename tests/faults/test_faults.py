@@ -11,27 +11,27 @@ before saw the same figures, or 503, all the time.
 import logging
 import os
 import random
+import re
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import httpx
 import pytest
 
+from schemas.faults import Verified
 from services.runtime.cell import EDGE_HEADER, NUMBER_HEADER
-from tests.faults.playground import SESSION_SECONDS, WORKERS, Playground, meanwhile, playground
+from tests.faults.playground import SESSION_SECONDS, WORKERS, Fault, Harm, Playground, playground
 from tests.faults.proxy import Mode, Proxy
-from tests.journey import journeys
+from tests.faults.rounds import KINDS, LONG, Round, rounds_of
+from tests.journey import Journey, journeys
 from tests.over_kafka import Played, check, play
 
 pytestmark = [pytest.mark.infra, pytest.mark.kill]
 
 logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # it says a lot about servers that are down
-LONG = os.environ.get("REFSTREAM_FAULTS") == "long"
-SEED = int(os.environ.get("REFSTREAM_SEED", "1"))
 FOLDED_SECONDS = 240
 COPY = """
 local copied = {}
@@ -42,39 +42,46 @@ end
 return copied
 """
 BEFORE = "before."
-
-Fault = Callable[[Playground, random.Random], None]
-
-
-def kill_a_worker(ground: Playground, rng: random.Random) -> None:
-    ground.signal(rng.choice(WORKERS), signal.SIGKILL)
+VERIFIED = re.compile(r"(\d+) records of (\d+) cells folded again in [\d.]+ s: (\d+) differences")
 
 
-def freeze_a_worker(ground: Playground, rng: random.Random) -> None:
+def kill_workers(ground: Playground, rng: random.Random) -> Collection[str]:
+    hit = rng.sample(WORKERS, rng.choice([1, 1, 1, 2]))
+    for service in hit:
+        ground.signal(service, signal.SIGKILL)
+    return hit
+
+
+def freeze_a_worker(ground: Playground, rng: random.Random) -> Collection[str]:
     """Until its cells are another's. There is no other worker of the service: it comes back as a stranger."""
-    pid = ground.signal(rng.choice(WORKERS), signal.SIGSTOP)
+    service = rng.choice(WORKERS)
+    pid = ground.signal(service, signal.SIGSTOP)
     time.sleep(SESSION_SECONDS + rng.uniform(1, 3))
     if pid:
         os.kill(pid, signal.SIGCONT)
+    return [service]
 
 
-def kill_kafka(ground: Playground, rng: random.Random) -> None:
+def kill_kafka(ground: Playground, rng: random.Random) -> Collection[str]:
     ground.kill_kafka()
     time.sleep(rng.uniform(0, 2))
     ground.start_kafka()
+    return WORKERS
 
 
-def kill_valkey(ground: Playground, rng: random.Random) -> None:
+def kill_valkey(ground: Playground, rng: random.Random) -> Collection[str]:
     ground.kill_valkey()
     time.sleep(rng.uniform(0, 2))
     ground.start_valkey()
+    return WORKERS
 
 
-def empty_valkey(ground: Playground, rng: random.Random) -> None:
+def empty_valkey(ground: Playground, rng: random.Random) -> Collection[str]:
     ground.redis.flushall()
+    return WORKERS
 
 
-def restore_a_copy(ground: Playground, rng: random.Random) -> None:
+def restore_a_copy(ground: Playground, rng: random.Random) -> Collection[str]:
     """Put back what Valkey held a moment ago, as a failover to a replica that was behind does."""
     server = ground.redis
     copied: Any = server.eval(COPY, 0)  # of one moment, as every snapshot, append-only file and replica is
@@ -84,26 +91,27 @@ def restore_a_copy(ground: Playground, rng: random.Random) -> None:
         for key, dumped in zip(copied[::2], copied[1::2], strict=True):
             pipe.restore(key, 0, dumped)
         pipe.execute()
+    return WORKERS
 
 
-def break_a_link(ground: Playground, rng: random.Random) -> None:
+def break_a_link(ground: Playground, rng: random.Random) -> Collection[str]:
     modes: tuple[Mode, ...] = ("cut", "delay", "lose replies", "truncate")
     proxy: Proxy = rng.choice([ground.kafka_proxy, ground.redis_proxy])
     proxy.behave(rng.choice(modes))
     time.sleep(rng.uniform(0.2, 3))
     proxy.behave("pass")
+    return WORKERS
 
 
-KINDS: dict[str, tuple[Fault, int, int, float]] = {
-    "SIGKILL of workers": (kill_a_worker, 10, 200, 4),
-    "SIGSTOP beyond the session": (freeze_a_worker, 2, 50, 5),
-    "Kafka killed": (kill_kafka, 1, 20, 8),
-    "Valkey killed": (kill_valkey, 1, 20, 8),
-    "Valkey emptied": (empty_valkey, 1, 20, 8),
-    "Valkey restored from an older copy": (restore_a_copy, 1, 20, 8),
-    "links broken": (break_a_link, 5, 200, 4),
+FAULTS: dict[str, Fault] = {
+    "SIGKILL of workers": kill_workers,
+    "SIGSTOP beyond the session": freeze_a_worker,
+    "Kafka killed": kill_kafka,
+    "Valkey killed": kill_valkey,
+    "Valkey emptied": empty_valkey,
+    "Valkey restored from an older copy": restore_a_copy,
+    "links broken": break_a_link,
 }
-"""What is done, how often in `make test` and in `make faults`, and the mean seconds in between."""
 
 
 @pytest.fixture(scope="module")
@@ -116,28 +124,32 @@ def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Playground]:
         yield made
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", FAULTS)
 def test_whatever_fails_nothing_is_lost_and_nothing_counts_twice(ground: Playground, kind: str) -> None:
-    fault, short, long, every = KINDS[kind]
-    left, round_ = long if LONG else short, 0
-    while left > 0:
-        round_ += 1
-        seed = f"{kind} {SEED} {round_}"
-        times = min(left, 10)
-        left -= times
-        rng = random.Random(seed)
-        own = journeys(f"{''.join(word[0] for word in kind.split())}{round_}.")
-        with _witness(ground) as seen, meanwhile(partial(fault, ground, rng), rng, times, every) as failures:
-            play(ground.settings, own, FOLDED_SECONDS)
-        played = play(ground.settings, [], FOLDED_SECONDS)
-        assert failures == [], seed
-        for journey in own:
-            check(journey, played, ground.get)
-        assert seen == set(), (seed, seen)
-        _edges_have_no_holes(played)
-        _books_add_up(ground, played)
-        verified = ground.refstream("verify")
-        assert verified.returncode == 0, (seed, verified.stdout, verified.stderr)
+    for round_ in rounds_of(KINDS[kind], ground.valkey_version):
+        own: list[Journey] = []
+        with _witness(ground) as seen, Harm(ground, FAULTS[kind], random.Random(round_.seed), round_.times) as harm:
+            while not own or (LONG and harm.goes_on):
+                again = journeys(f"{KINDS[kind].slug}.{round_.number}.{len(own)}.")
+                play(ground.settings, again, FOLDED_SECONDS)
+                own += again
+        assert harm.failures == [], round_.seed
+        assert seen == set(), (round_.seed, seen)
+        _all_is_right(ground, own, round_)
+        round_.recoveries = harm.recoveries
+
+
+def _all_is_right(ground: Playground, own: Sequence[Journey], round_: Round) -> None:
+    played = play(ground.settings, [], FOLDED_SECONDS)
+    for journey in own:
+        check(journey, played, ground.get)
+    _edges_have_no_holes(played)
+    _books_add_up(ground, played)
+    verified = ground.refstream("verify")
+    assert verified.returncode == 0, (round_.seed, verified.stdout, verified.stderr)
+    records, cells, differences = map(int, VERIFIED.search(verified.stdout).groups())  # type: ignore[union-attr]
+    round_.verified = Verified(cells=cells, records=records, differences=differences)
+    round_.events = sum(len(phase) for journey in own for phase in journey.phases())
 
 
 def _witness(ground: Playground) -> Any:
