@@ -494,7 +494,7 @@ def main() -> int:
     """The command line. Returns the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m schemas.generate",
-        description="Writes schemas/generated, docs/rules.md, deploy/security, the tables of docs/security.md and faults.md.",
+        description="Writes schemas/generated, docs/rules.md, deploy/security, the tables of docs/security.md, faults.md.",
     )
     parser.add_argument("--check", action="store_true", help="change nothing; exit 1 and name the stale files")
     parser.add_argument("--samples", action="store_true", help="write the golden events that are missing")

@@ -4,6 +4,7 @@ import asyncio
 import time
 import uuid
 from collections.abc import Collection
+from datetime import timedelta
 from itertools import count
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -14,14 +15,14 @@ from schemas.events import Event, Payload
 from schemas.ids import partition_of
 from schemas.moments import micros
 from schemas.money import Money
-from schemas.topics import ANSWERS_ATTRIBUTION, ANSWERS_PAYOUTS, ANSWERS_REWARDS, COMMISSIONS
+from schemas.topics import ANSWERS_ATTRIBUTION, ANSWERS_PAYOUTS, ANSWERS_REWARDS, DEAD_LETTERS
 from services.runtime.settings import Settings
 from tests.over_kafka import publish
 
-PATIENCE_SECONDS = 240
+PATIENCE_SECONDS = 120
 OUTPUT = {
     "attribution": ANSWERS_ATTRIBUTION.name,
-    "commission": COMMISSIONS.name,
+    "commission": DEAD_LETTERS.name,
     "rewards": ANSWERS_REWARDS.name,
     "payouts": ANSWERS_PAYOUTS.name,
 }
@@ -75,7 +76,7 @@ async def _at_the_ends(settings: Settings, topics: Collection[str]) -> AIOKafkaC
 
 
 def _question(service: str, name: str, partition: int, settings: Settings) -> Event:
-    """What a service answers out of its own cells: a command that it refuses, a payment of nobody's client."""
+    """What a service answers out of its own cells: a command that it refuses, a payment that is dated in the future."""
     key = next(key for n in count() if partition_of(key := f"{name}{n}", settings.partitions) == partition)
     by = {"command_id": key, "body_hash": "-", "caller": "platform:platform", "partner_id": key}
     data: Payload
@@ -92,4 +93,5 @@ def _question(service: str, name: str, partition: int, settings: Settings) -> Ev
             )
         case _:
             raise LookupError(service)
-    return Event(key, "/probe", micros(settings.now()), data)
+    at = settings.now() + timedelta(days=1 if service == "commission" else 0)
+    return Event(key, "/probe", micros(at), data)
