@@ -26,7 +26,7 @@ key, so all events of a key meet here. A batch takes five steps:
 - **Redis loses what it had** (emptied, or restored from an older copy). The journal has an entry per commit, so an
   owner that finds fewer commits in Redis than entries folds those again (`replay`), to the same bytes, and goes on
   behind them. Nobody may read the cell meanwhile. What was committed without an entry has said nothing: it is folded
-  anew.
+  anew. Where the entries do not follow on what Redis has (a copy of no single moment) it is thrown away (`empty`).
 - Errors: whatever is transient is repeated within a limit; anything else ends the process before 4. No exception is
   swallowed, no batch is skipped.
 """
@@ -271,6 +271,14 @@ class Cell:
 
     # --- folding again ------------------------------------------------------------------------------------------------
 
+    async def empty(self) -> None:
+        """Throw away what the store holds of the cell, to fold all of it again. Errors: Fenced."""
+        if not await self._patiently(lambda: self._store.empty(self._epoch, self.commits)):
+            raise Fenced(self.name)
+        self._meta, self._known = {}, {}
+        self._states.clear()
+        self.said_differently = 0
+
     async def replay(self, told: Sequence[tuple[Entry, Sequence[Record]]]) -> list[Outgoing]:
         """Fold again what journal entries tell of, in one commit. Answers what may not have been sent by then.
 
@@ -319,9 +327,8 @@ class Cell:
             if not BY_NAME[entry.topic].compacted:
                 raise Diverged(
                     f"{self.name} says other records for its commit {entry.number} ({entry.topic} {entry.start} to "
-                    f"{entry.end}) than it said then: {batch.said}, not {entry.said}. Either Redis was restored from "
-                    f"a copy that is no single moment's: `refstream rebuild --service {self.stage.service}`. Or the "
-                    f"rules of this version are others: run the version that wrote the journal"
+                    f"{entry.end}) than it said then: {batch.said}, not {entry.said}. Where the cell was empty before, "
+                    f"the rules of this version are others: run the version that wrote the journal"
                 )
             for out in batch.commit.outbox[said:]:
                 batch.commit.meta[_sent_mark(out.topic, out.partition)] -= 1
