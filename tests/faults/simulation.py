@@ -324,14 +324,16 @@ class FaultyWorld(World):
         taken_over = self.stores[owner.name].epoch != owner.cell.epoch
         return taken_over or self.has_lost(owner) or self.writers.get(owner.name) is not owner
 
-    async def _looked(self, name: Name) -> None:
-        """The look at the memory that a worker takes every second."""
+    async def _looked(self) -> None:
         await _turn()
-        owner = self._owners.get(name)
-        if owner is None:
-            self._open(name)
-        elif owner.is_open and self.has_lost(owner):
+        self._look()
+
+    def _look(self) -> bool:
+        """The look at the memory that workers take every second. Answers whether one of them lets go of its cell."""
+        lost = [owner for owner in self._owners.values() if owner.is_open and self.has_lost(owner)]
+        for owner in lost:
             owner.close()
+        return bool(lost)
 
     def _peek(self, stage: str, partition: int, key: str) -> bytes | None:
         if not self.stores[stage, partition].meta.get("ready"):
@@ -345,7 +347,7 @@ class FaultyWorld(World):
         """Let everything come to rest, in an order drawn from the seed, while things fail."""
         self.faults = share = self.rng.randint(0, self._intended)
         turns = 0
-        while self._tasks or self._frozen:
+        while self._tasks or self._frozen or self._look():
             turns += 1
             assert turns < TURNS, "somebody waits for what never comes"
             if self._kinds and self.faults and self.rng.random() < self._often:
@@ -459,7 +461,7 @@ class FaultyWorld(World):
                 self.die(owner)
             if together:
                 self.die(self._owners[name])
-            self._tasks.append(_Task(self._looked(name)))
+        self._tasks.append(_Task(self._looked()))
 
     def _has_a_secret(self, owner: Owner) -> bool:
         entries = self.log[JOURNALS[owner.name[0]].name, owner.name[1]]
