@@ -49,7 +49,7 @@ up: $(STAMP) ## the local stack, in the background
 down: $(STAMP) ## stops it
 	$(BIN)/refstream down
 
-docs: $(STAMP) ## regenerates schemas/generated, docs/rules.md, the table of docs/faults.md and deploy/security
+docs: $(STAMP) ## regenerates schemas/generated, deploy/security and what is generated of docs/
 	$(BIN)/python -m schemas.generate
 
 # Tools that no process of ours needs: an environment of their own, from a lock of its own.
