@@ -321,7 +321,8 @@ def program_schema() -> Schema:
 _DEAD_LETTER: Schema = {
     "name": "dead-letter",
     "title": "dead-letter",
-    "summary": "A record that cannot count, as it came, under its original key; the headers say what is wrong.",
+    "summary": "A record that cannot count, as it came, under its original key; the headers say what is wrong. "
+    "One that is too large stands where the headers say, and is empty here.",
     "payload": {},
     "headers": {
         "type": "object",
@@ -335,6 +336,7 @@ _DEAD_LETTER: Schema = {
                     "invalid_field",
                     "time_without_offset",
                     "time_in_future",
+                    "too_large",
                     "conflicting_repeat",
                     "currency_mismatch",
                 ],
@@ -494,7 +496,7 @@ def main() -> int:
     """The command line. Returns the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m schemas.generate",
-        description="Writes schemas/generated, docs/rules.md, deploy/security, the tables of docs/security.md, faults.md.",
+        description="Writes schemas/generated, docs/rules.md, deploy/security and the tables of other pages.",
     )
     parser.add_argument("--check", action="store_true", help="change nothing; exit 1 and name the stale files")
     parser.add_argument("--samples", action="store_true", help="write the golden events that are missing")
