@@ -44,6 +44,8 @@ class Playground:
         self._kafka = Kafka(folder / "kafka", folder / "kafka.log", CACHE)
         self._valkey = Valkey(folder / "valkey", folder / "valkey.log")
         self.url = ""
+        self.forged: set[tuple[str, int, int]] = set()
+        """Where records stand that carry marks which are not refstream's."""
         self.environment = {n: v for n, v in os.environ.items() if not n.startswith("REFSTREAM_")} | {
             "REFSTREAM_KAFKA": f"127.0.0.1:{self.ports['kafka-proxy']}",
             "REFSTREAM_REDIS": f"redis://127.0.0.1:{self.ports['redis-proxy']}/0",
