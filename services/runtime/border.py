@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from schemas.events import CustomerProfile, Event, UnknownType, Unreadable, parse_event
+from schemas.events import CustomerProfile, DayReached, Event, UnknownType, Unreadable, parse_event
 from schemas.ids import partition_of
 from schemas.moments import SECOND
 from schemas.topics import Topic
@@ -57,6 +57,9 @@ def take(record: Record, topic: Topic, stage: Stage[Any, Any], partitions: int, 
     if not isinstance(event.data, topic.types):
         return DeadLetter(record, "invalid_field", "type") if first_reader else Ignored("other_topic")
     key = topic.key(event.data)
+    if isinstance(event.data, DayReached) and event.time > record.appended_at + clock_offset_seconds * SECOND:
+        # A timer's clock may be ahead. Its day comes again, and a month must not be decided before all of its facts.
+        return Ignored("in_future")
     if not topic.from_outside:
         # Our own writers may choose another key than the topic's (a customer's own bonus): the record's is right.
         return _folded(stage, record.key.decode("utf-8", "replace") if record.key else key, event)
