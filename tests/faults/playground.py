@@ -18,6 +18,7 @@ import redis
 
 from services.cli.token import Role, signed
 from services.local import ports
+from services.local.child import Child
 from services.local.kafka import Kafka
 from services.local.valkey import Valkey
 from services.runtime.settings import Settings
@@ -30,6 +31,7 @@ SESSION_SECONDS = 2
 CACHE = Settings().cache_path.absolute()
 WORKERS = ("attribution", "commission", "rewards", "payouts")
 SPACE_SECONDS = 1.0
+WRONG_CLOCK = Path(__file__).parent / "wrong_clock"
 
 
 class Playground:
@@ -117,6 +119,29 @@ class Playground:
         state = json.loads((self._folder / "up" / "state.json").read_text())
         return next(int(p["pid"]) for p in state["processes"] if (p["service"], p["role"]) == (service, "worker"))
 
+    @contextmanager
+    def wrong_clock(self, service: str, seconds: int) -> Iterator[Child]:
+        """A further worker of a service, with a clock that is so much ahead; killed at the end."""
+        state = json.loads((self._folder / "up" / "state.json").read_text())
+        ready = self._folder / "wrong.ready"
+        ready.unlink(missing_ok=True)
+        more = {
+            "PYTHONPATH": str(WRONG_CLOCK),
+            "WRONG_CLOCK_SECONDS": str(seconds),
+            "REFSTREAM_LOCAL": "1",
+            "REFSTREAM_READY_FILE": str(ready),
+            "REFSTREAM_CLICK_SECRETS": json.dumps(state["click_secrets"]),
+            "REFSTREAM_DATA_SECRETS": json.dumps(state["data_secrets"]),
+        }
+        command = [sys.executable, "-P", "-m", "services.cli.main", "worker", service]
+        child = Child("wrong clock", command, self._folder / "up" / "logs" / "wrong.log", self.environment | more)
+        try:
+            _until(ready.exists, 120)
+            yield child
+        finally:
+            os.kill(child.pid, signal.SIGKILL)
+            child.stop(10)
+
     def signal(self, service: str, what: signal.Signals) -> int:
         """Answers the pid that it went to; one that has just died is nobody's loss."""
         pid = self.pid_of(service)
@@ -201,5 +226,5 @@ class Harm:
 def _until(what: Callable[[], bool], seconds: float) -> None:
     deadline = time.monotonic() + seconds
     while not what():
-        assert time.monotonic() < deadline, "a server does not answer"
+        assert time.monotonic() < deadline, "it takes too long"
         time.sleep(0.1)

@@ -13,6 +13,7 @@ import random
 import signal
 import time
 from collections.abc import Collection
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -26,6 +27,14 @@ from tests.over_kafka import play
 
 pytestmark = [pytest.mark.infra, pytest.mark.kill]
 
+SKEW_SECONDS = 3 * 86_400
+ODD_DAYS = (
+    datetime(2024, 2, 29, 23, 59, 50, tzinfo=UTC),
+    datetime(2028, 2, 28, 23, 59, 50, tzinfo=UTC),
+    datetime(2027, 3, 28, 0, 59, 55, tzinfo=UTC),
+    datetime(2026, 10, 25, 0, 59, 55, tzinfo=UTC),
+)
+"""Moments before a leap day begins or ends, and before Europe changes its clocks."""
 COPY = """
 local copied = {}
 for _, key in ipairs(redis.call('KEYS', '*')) do
@@ -94,6 +103,16 @@ def break_a_link(ground: Playground, rng: random.Random) -> Collection[str]:
     return WORKERS
 
 
+def skew_a_clock(ground: Playground, rng: random.Random) -> Collection[str]:
+    """Half the cells of a service are folded, and its timers run, by a clock of another day for a while."""
+    now = ground.settings.now()
+    wrong = now + timedelta(seconds=rng.randint(-SKEW_SECONDS, SKEW_SECONDS))
+    service, at = rng.choice(WORKERS), rng.choice([wrong, wrong, *ODD_DAYS])
+    with ground.wrong_clock(service, round((at - now).total_seconds())):
+        time.sleep(rng.uniform(2, 8))
+    return [service]
+
+
 FAULTS: dict[str, Fault] = {
     "SIGKILL of workers": kill_workers,
     "SIGSTOP beyond the session": freeze_a_worker,
@@ -102,6 +121,7 @@ FAULTS: dict[str, Fault] = {
     "Valkey emptied": empty_valkey,
     "Valkey restored from an older copy": restore_a_copy,
     "links broken": break_a_link,
+    "clocks wrong": skew_a_clock,
 }
 
 
