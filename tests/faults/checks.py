@@ -1,21 +1,51 @@
 """What must hold after every round, and what somebody who asks meanwhile may see."""
 
+import random
 import re
 import threading
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 
 import httpx
 
-from schemas.faults import Verified
+from schemas.faults import Kind, Verified
 from services.runtime.cell import EDGE_HEADER, NUMBER_HEADER
-from tests.faults.playground import Playground
-from tests.faults.rounds import Round
+from tests.faults.playground import Fault, Harm, Playground, playground
+from tests.faults.rounds import LONG, Round, rounds_of
 from tests.journey import Journey, journeys
 from tests.over_kafka import Played, check, play
 
 FOLDED_SECONDS = 240
 BEFORE = "before."
 VERIFIED = re.compile(r"(\d+) records of (\d+) cells folded again in [\d.]+ s: (\d+) differences")
+
+
+@contextmanager
+def prepared(folder: Path) -> Iterator[Playground]:
+    """A playground with journeys on it from before all faults."""
+    with playground(folder) as made:
+        before = journeys(BEFORE)
+        played = play(made.settings, before, FOLDED_SECONDS)
+        for journey in before:
+            check(journey, played, made.get)
+        yield made
+
+
+def play_under(ground: Playground, kind: Kind, fault: Fault) -> None:
+    """Every round of a kind: the journeys are played while faults happen, then everything is checked."""
+    for round_ in rounds_of(kind, ground.valkey_version):
+        own: list[Journey] = []
+        with Witness(ground) as seen, Harm(ground, fault, random.Random(round_.seed), round_.times) as harm:
+            while not own or (LONG and harm.goes_on):
+                again = journeys(f"{kind.slug}.{round_.number}.{len(own)}.")
+                play(ground.settings, again, FOLDED_SECONDS)
+                own += again
+        assert harm.failures == [], round_.seed
+        assert seen == set(), (round_.seed, seen)
+        round_.recoveries = harm.recoveries
+        print(round_.seed, "out again after", *(f"{seconds:.1f}" for seconds in harm.recoveries), "s")
+        all_is_right(ground, own, round_)
 
 
 def all_is_right(ground: Playground, own: Sequence[Journey], round_: Round) -> Played:

@@ -5,19 +5,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.faults.checks import BEFORE, FOLDED_SECONDS
-from tests.faults.playground import Playground, playground
-from tests.journey import journeys
-from tests.over_kafka import check, play
+from tests.faults.checks import prepared
+from tests.faults.playground import Playground
 
 logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # it says a lot about servers that are down
 
 
 @pytest.fixture(scope="package")
 def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Playground]:
-    with playground(tmp_path_factory.mktemp("faults")) as made:
-        before = journeys(BEFORE)
-        played = play(made.settings, before, FOLDED_SECONDS)
-        for journey in before:
-            check(journey, played, made.get)
+    with prepared(tmp_path_factory.mktemp("faults")) as made:
         yield made

@@ -1,5 +1,6 @@
 """A whole refstream with everything within reach: its servers behind proxies, its processes by name."""
 
+import contextlib
 import json
 import os
 import random
@@ -83,6 +84,24 @@ class Playground:
         assert self._valkey.child
         os.kill(self._valkey.child.pid, signal.SIGKILL)
         self._valkey.child.stop(10)
+
+    def fill_disk(self, server: str, seconds: float) -> None:
+        """Leave no room on the disk of a server for so long; a server that dies of it is started again.
+
+        The folder `server` of the playground must be a disk of its own, or the machine's would be full.
+        """
+        folder = self._folder / server
+        assert folder.is_mount()
+        with (folder / "fill").open("wb") as fill, contextlib.suppress(OSError):
+            while True:
+                fill.write(bytes(1 << 16))
+                fill.flush()
+        time.sleep(seconds)
+        (folder / "fill").unlink()
+        child = self._kafka.child if server == "kafka" else self._valkey.child
+        if child and child.exit_code is not None:
+            child.stop(1)
+            (self.start_kafka if server == "kafka" else self.start_valkey)()
 
     def stop_servers(self) -> None:
         for child in (self._kafka.child, self._valkey.child):

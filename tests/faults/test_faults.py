@@ -18,12 +18,10 @@ from typing import Any
 
 import pytest
 
-from tests.faults.checks import FOLDED_SECONDS, Witness, all_is_right
-from tests.faults.playground import SESSION_SECONDS, WORKERS, Fault, Harm, Playground
+from tests.faults.checks import play_under
+from tests.faults.playground import SESSION_SECONDS, WORKERS, Fault, Playground
 from tests.faults.proxy import Mode, Proxy
-from tests.faults.rounds import KINDS, LONG, rounds_of
-from tests.journey import Journey, journeys
-from tests.over_kafka import play
+from tests.faults.rounds import KINDS
 
 pytestmark = [pytest.mark.infra, pytest.mark.kill]
 
@@ -127,18 +125,7 @@ FAULTS: dict[str, Fault] = {
 
 @pytest.mark.parametrize("kind", FAULTS)
 def test_whatever_fails_nothing_is_lost_and_nothing_counts_twice(ground: Playground, kind: str) -> None:
-    for round_ in rounds_of(KINDS[kind], ground.valkey_version):
-        own: list[Journey] = []
-        with Witness(ground) as seen, Harm(ground, FAULTS[kind], random.Random(round_.seed), round_.times) as harm:
-            while not own or (LONG and harm.goes_on):
-                again = journeys(f"{KINDS[kind].slug}.{round_.number}.{len(own)}.")
-                play(ground.settings, again, FOLDED_SECONDS)
-                own += again
-        assert harm.failures == [], round_.seed
-        assert seen == set(), (round_.seed, seen)
-        round_.recoveries = harm.recoveries
-        print(round_.seed, "out again after", *(f"{seconds:.1f}" for seconds in harm.recoveries), "s")
-        all_is_right(ground, own, round_)
+    play_under(ground, KINDS[kind], FAULTS[kind])
 
 
 def test_the_folder_of_logs_shows_no_failed_cell(ground: Playground) -> None:
