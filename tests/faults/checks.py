@@ -32,20 +32,25 @@ def prepared(folder: Path) -> Iterator[Playground]:
         yield made
 
 
-def play_under(ground: Playground, kind: Kind, fault: Fault) -> None:
-    """Every round of a kind: the journeys are played while faults happen, then everything is checked."""
+def play_all_under(ground: Playground, kind: Kind, fault: Fault) -> None:
+    """Every round of one kind."""
     for round_ in rounds_of(kind, ground.valkey_version):
-        own: list[Journey] = []
-        with Witness(ground) as seen, Harm(ground, fault, random.Random(round_.seed), round_.times) as harm:
-            while not own or (LONG and harm.goes_on):
-                again = journeys(f"{kind.slug}.{round_.number}.{len(own)}.")
-                play(ground.settings, again, FOLDED_SECONDS)
-                own += again
-        assert harm.failures == [], round_.seed
-        assert seen == set(), (round_.seed, seen)
-        round_.recoveries = harm.recoveries
-        print(round_.seed, "out again after", *(f"{seconds:.1f}" for seconds in harm.recoveries), "s")
-        all_is_right(ground, own, round_)
+        play_under(ground, f"{kind.slug}.{round_.number}", round_, [fault] * round_.times)
+
+
+def play_under(ground: Playground, tag: str, round_: Round, faults: Sequence[Fault]) -> None:
+    """One round: the journeys are played while the faults happen, one after the other; then everything is checked."""
+    own: list[Journey] = []
+    with Witness(ground) as seen, Harm(ground, faults, random.Random(round_.seed)) as harm:
+        while not own or (LONG and harm.goes_on):
+            again = journeys(f"{tag}.{len(own)}.")
+            play(ground.settings, again, FOLDED_SECONDS)
+            own += again
+    assert harm.failures == [], round_.seed
+    assert seen == set(), (round_.seed, seen)
+    round_.recoveries = harm.recoveries
+    print(round_.seed, "out again after", *(f"{seconds:.1f}" for seconds in harm.recoveries), "s")
+    all_is_right(ground, own, round_)
 
 
 def all_is_right(ground: Playground, own: Sequence[Journey], round_: Round) -> Played:

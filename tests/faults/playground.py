@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -206,14 +206,14 @@ def playground(folder: Path) -> Iterator[Playground]:
 
 
 class Harm:
-    """One kind of fault at random moments beside what is done here, until it has happened `times` times.
+    """Faults at random moments beside what is done here, one after the other.
 
     After each, the services that it hit must put out again before the next comes. `recoveries`: how many seconds that
     took; `failures`: what went wrong with it, to be told where it can fail the test.
     """
 
-    def __init__(self, ground: Playground, fault: "Fault", rng: random.Random, times: int) -> None:
-        self._ground, self._fault, self._rng, self._times = ground, fault, rng, times
+    def __init__(self, ground: Playground, faults: "Sequence[Fault]", rng: random.Random) -> None:
+        self._ground, self._faults, self._rng = ground, faults, rng
         self.recoveries, self.failures = list[float](), list[str]()
         self._given_up = threading.Event()
         self._thread = threading.Thread(target=self._happen)
@@ -232,11 +232,11 @@ class Harm:
         return self._thread.is_alive()
 
     def _happen(self) -> None:
-        for _ in range(self._times):
+        for fault in self._faults:
             if self._given_up.wait(self._rng.uniform(0, 2) * SPACE_SECONDS):
                 return
             try:
-                hit = self._fault(self._ground, self._rng)
+                hit = fault(self._ground, self._rng)
                 self.recoveries.append(seconds_until_out(self._ground.settings, hit))
             except Exception as error:
                 self.failures.append(repr(error))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.checks import play_under, prepared
+from tests.faults.checks import play_all_under, prepared
 from tests.faults.playground import WORKERS, Playground
 from tests.faults.rounds import KINDS, LONG
 
@@ -29,7 +29,7 @@ def test_a_full_disk_loses_nothing(kind: str, tmp_path: Path) -> None:
         return WORKERS
 
     with _disk(tmp_path / server, MEGABYTES[server]), prepared(tmp_path) as ground:
-        play_under(ground, KINDS[kind], fill)
+        play_all_under(ground, KINDS[kind], fill)
 
 
 @contextmanager

@@ -1,11 +1,11 @@
 """Real services on real Kafka and Valkey, with one kind of fault at random moments, and all that must hold after it.
 
-All golden journeys of all programs are played once per kind of fault, with ids of their own, on the same servers. Then:
+All golden journeys of all programs are played while faults happen, with ids of their own, on the same servers. Then:
 every input had its effect, and none had it twice (the journeys' own expectations); what was sent again is the same byte
 for byte; the books add up; Redis holds what the log gives; no edge has a hole; nobody is behind; and a partner from
 before saw the same figures, or 503, all the time.
 
-`make test` plays each kind once, `make faults` (REFSTREAM_FAULTS=long) as often as docs/faults.md says.
+`make test` does each kind a few times, `make faults` (REFSTREAM_FAULTS=long) as often as docs/faults.md says.
 """
 
 import os
@@ -18,10 +18,10 @@ from typing import Any
 
 import pytest
 
-from tests.faults.checks import play_under
+from tests.faults.checks import play_all_under, play_under
 from tests.faults.playground import SESSION_SECONDS, WORKERS, Fault, Playground
 from tests.faults.proxy import Mode, Proxy
-from tests.faults.rounds import KINDS
+from tests.faults.rounds import KINDS, LONG, SEED, Round
 
 pytestmark = [pytest.mark.infra, pytest.mark.kill]
 
@@ -123,9 +123,21 @@ FAULTS: dict[str, Fault] = {
 }
 
 
-@pytest.mark.parametrize("kind", FAULTS)
+OFTEN = ("SIGKILL of workers", "links broken")
+"""The kinds that fill a playing of their own in `make test`; the others share one there."""
+
+
+@pytest.mark.parametrize("kind", FAULTS if LONG else OFTEN)
 def test_whatever_fails_nothing_is_lost_and_nothing_counts_twice(ground: Playground, kind: str) -> None:
-    play_under(ground, KINDS[kind], FAULTS[kind])
+    play_all_under(ground, KINDS[kind], FAULTS[kind])
+
+
+@pytest.mark.skipif(LONG, reason="each kind has playings of its own there")
+def test_one_kind_of_fault_after_another_loses_nothing(ground: Playground) -> None:
+    names = [name for name in FAULTS if name not in OFTEN for _ in range(KINDS[name].short)]
+    round_ = Round(1, len(names), f"one after another {SEED}")
+    random.Random(round_.seed).shuffle(names)
+    play_under(ground, "mixed", round_, [FAULTS[name] for name in names])
 
 
 def test_the_folder_of_logs_shows_no_failed_cell(ground: Playground) -> None:
