@@ -23,10 +23,50 @@ from tests.over_kafka import Played, check, play
 pytestmark = [pytest.mark.infra, pytest.mark.kill]
 
 TIMES = 10
+GARBAGE_A_ROUND = 50_000
 SETS_A_ROUND = 12
 PATIENCE_SECONDS = 1_800 if LONG else FOLDED_SECONDS
 SETS_BY_HTTP = 1
 Place = tuple[str, int, int]
+
+
+def test_garbage_is_a_dead_letter_each_and_stops_nothing(ground: Playground) -> None:
+    for round_ in rounds_of(KINDS["garbage"], ground.valkey_version, GARBAGE_A_ROUND):
+        placed: dict[Place, Garbage] = {}
+
+        def note(one: Garbage, place: Place, placed: dict[Place, Garbage] = placed) -> None:
+            placed[place] = one
+
+        records = list(garbage(round_.seed.replace(" ", "-"), round_.times, ground.settings.partitions))
+        writing = threading.Thread(target=publish_garbage, args=(ground.settings, records, note))
+        own = journeys(f"garbage.{round_.number}.")
+        with Witness(ground) as seen:
+            writing.start()
+            play(ground.settings, own, PATIENCE_SECONDS)
+            writing.join()
+        assert len(placed) == round_.times, round_.seed
+        assert seen == set(), round_.seed
+        ground.forged |= {place for place, one in placed.items() if one.headers}
+        _each_met_its_fate(placed, all_is_right(ground, own, round_))
+        round_.events += round_.times
+
+
+def _each_met_its_fate(placed: dict[Place, Garbage], played: Played) -> None:
+    letters = Counter[Place]()
+    for record in played.records["dead-letters"]:
+        told = {name: value.decode() for name, value in record.headers}
+        place = (told["topic"], int(told["partition"]), int(told["offset"]))
+        if place in placed:
+            letters[place] += 1
+            assert told["reason"] in placed[place].dead, placed[place]
+    assert letters == Counter({place: 1 for place, one in placed.items() if one.dead})
+    written_back = Counter(
+        record.value
+        for topic in ("customers", "payments", "profiles")
+        for record in played.records[topic]
+        if (topic, record.partition, record.offset) not in placed
+    )
+    assert [one for one in placed.values() if one.put_back and not written_back[one.value]] == []
 
 
 def test_everything_ten_times_and_shuffled_is_as_once(ground: Playground) -> None:
@@ -72,45 +112,6 @@ def _by_journey(played: Played) -> dict[str, Played]:
         for journey in set(name.findall(letter.value or b"")):
             found[journey.decode()].records["dead-letters"].append(letter)
     return found
-
-
-def test_garbage_is_a_dead_letter_each_and_stops_nothing(ground: Playground) -> None:
-    for round_ in rounds_of(KINDS["garbage"], ground.valkey_version, 20_000):
-        placed: dict[Place, Garbage] = {}
-
-        def note(one: Garbage, place: Place, placed: dict[Place, Garbage] = placed) -> None:
-            placed[place] = one
-
-        records = list(garbage(round_.seed.replace(" ", "-"), round_.times, ground.settings.partitions))
-        writing = threading.Thread(target=publish_garbage, args=(ground.settings, records, note))
-        own = journeys(f"garbage.{round_.number}.")
-        with Witness(ground) as seen:
-            writing.start()
-            play(ground.settings, own, PATIENCE_SECONDS)
-            writing.join()
-        assert len(placed) == round_.times, round_.seed
-        assert seen == set(), round_.seed
-        ground.forged |= {place for place, one in placed.items() if one.headers}
-        _each_met_its_fate(placed, all_is_right(ground, own, round_))
-        round_.events += round_.times
-
-
-def _each_met_its_fate(placed: dict[Place, Garbage], played: Played) -> None:
-    letters = Counter[Place]()
-    for record in played.records["dead-letters"]:
-        told = {name: value.decode() for name, value in record.headers}
-        place = (told["topic"], int(told["partition"]), int(told["offset"]))
-        if place in placed:
-            letters[place] += 1
-            assert told["reason"] in placed[place].dead, placed[place]
-    assert letters == Counter({place: 1 for place, one in placed.items() if one.dead})
-    written_back = Counter(
-        record.value
-        for topic in ("customers", "payments", "profiles")
-        for record in played.records[topic]
-        if (topic, record.partition, record.offset) not in placed
-    )
-    assert [one for one in placed.values() if one.put_back and not written_back[one.value]] == []
 
 
 def _books(ground: Playground, tag: str) -> dict[str, object]:
