@@ -34,8 +34,9 @@ def prepared(folder: Path) -> Iterator[Playground]:
 
 def play_all_under(ground: Playground, kind: Kind, fault: Fault) -> None:
     """Every round of one kind."""
+    initials = "".join(word[0] for word in kind.name.split())  # ids of journeys are no place for much text
     for round_ in rounds_of(kind, ground.valkey_version):
-        play_under(ground, f"{kind.slug}.{round_.number}", round_, [fault] * round_.times)
+        play_under(ground, f"{initials}{round_.number}", round_, [fault] * round_.times)
 
 
 def play_under(ground: Playground, tag: str, round_: Round, faults: Sequence[Fault]) -> None:
