@@ -321,7 +321,8 @@ def program_schema() -> Schema:
 _DEAD_LETTER: Schema = {
     "name": "dead-letter",
     "title": "dead-letter",
-    "summary": "A record that cannot count, as it came, under its original key; the headers say what is wrong.",
+    "summary": "A record that cannot count, as it came, under its original key; the headers say what is wrong. "
+    "One that is too large stands where the headers say, and is empty here.",
     "payload": {},
     "headers": {
         "type": "object",
@@ -335,6 +336,7 @@ _DEAD_LETTER: Schema = {
                     "invalid_field",
                     "time_without_offset",
                     "time_in_future",
+                    "too_large",
                     "conflicting_repeat",
                     "currency_mismatch",
                 ],

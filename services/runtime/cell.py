@@ -462,11 +462,14 @@ class Cell:
         return [
             (record, border.take(record, topic, self.stage, self.partitions, clock_offset))
             for record in records
-            if self._is_next_of_its_edge(record, batch)
+            if topic.from_outside or self._is_next_of_its_edge(record, batch)
         ]
 
     def _is_next_of_its_edge(self, record: Record, batch: _Batch) -> bool:
-        """Whether a numbered record is new. A number seen before is a resend; a hole means that a record is lost."""
+        """Whether a numbered record is new. A number seen before is a resend; a hole means that a record is lost.
+
+        On the platform's topics numbers mean nothing: anybody may write them there, and repeats count once anyway.
+        """
         headers = dict(record.headers)
         if EDGE_HEADER not in headers:
             return True
