@@ -33,6 +33,7 @@ check: $(STAMP) lint ## the inner loop, in seconds: ruff, mypy, tests without Ka
 
 faults: $(STAMP) ## the long run of tests/faults: hours
 	REFSTREAM_FAULTS=long $(BIN)/pytest -q tests/faults tests/properties/test_rebuild.py tests/e2e/test_crashes.py
+	REFSTREAM_LONG=1 $(BIN)/pytest -q -m long tests/contract/test_fuzz.py tests/e2e/test_fuzz_http.py
 
 lint: $(STAMP) ## ruff and mypy --strict
 	$(BIN)/ruff check .

@@ -10,7 +10,6 @@ what was sent twice is the same under the same number, and no number is missing;
 """
 
 import asyncio
-import json
 import logging
 import os
 import random
@@ -26,6 +25,7 @@ from typing import Any
 import pytest
 
 from schemas.events import Event
+from schemas.faults import Result
 from schemas.topics import JOURNALS
 from services import payouts
 from services.payouts import ledger
@@ -36,7 +36,7 @@ from services.runtime.memory import MemoryStore
 from services.runtime.simulate import MemoryReader, World
 from services.runtime.stage import Stage
 from services.runtime.store import Commit, Outgoing, Verdict
-from tests.faults.rounds import FOLDER, LONG, SEED, commit
+from tests.faults.rounds import KINDS, LONG, SEED, commit, machine, write
 from tests.faults.simulation import (
     COPY,
     DEATH,
@@ -62,7 +62,8 @@ from tests.worlds import (
     verify_asked,
 )
 
-SEEDS = 100_000 if LONG else 1_000
+KIND = KINDS["simulation"]
+SEEDS = KIND.long if LONG else KIND.short
 PROCESSES = int(os.environ.get("REFSTREAM_SIMULATION_PROCESSES", os.cpu_count() or 1))
 PORTION = 25
 ENOUGH_SEEDS = 200
@@ -173,17 +174,18 @@ def _why(seed: int, kinds: Sequence[str] | None = None) -> str:
 
 
 def _write_result(seconds: float) -> None:
-    result = {
-        "kind": "simulation",
-        "times": SEEDS,
-        "seed": SEED,
-        "seconds": round(seconds, 1),
-        "date": datetime.now(UTC).date().isoformat(),
-        "commit": commit(),
-        "processes": PROCESSES,
-    }
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    (FOLDER / "simulation.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    result = Result(
+        kind=KIND.name,
+        times=SEEDS,
+        rounds=SEEDS,
+        seed=SEED,
+        seconds=round(seconds, 1),
+        day=datetime.now(UTC).date().isoformat(),
+        commit=commit(),
+        finished=KIND.long == SEEDS,
+        machine=machine(),
+    )
+    write(KIND, result)
 
 
 # --- copies of no single moment -------------------------------------------------------------------------------------
