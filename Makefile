@@ -33,6 +33,7 @@ check: $(STAMP) lint ## the inner loop, in seconds: ruff, mypy, tests without Ka
 
 faults: $(STAMP) ## the long run of tests/faults: hours
 	REFSTREAM_FAULTS=long $(BIN)/pytest -q tests/faults tests/properties/test_rebuild.py tests/e2e/test_crashes.py
+	REFSTREAM_LONG=1 $(BIN)/pytest -q -m long tests/contract/test_fuzz.py tests/e2e/test_fuzz_http.py
 
 lint: $(STAMP) ## ruff and mypy --strict
 	$(BIN)/ruff check .
@@ -49,7 +50,7 @@ up: $(STAMP) ## the local stack, in the background
 down: $(STAMP) ## stops it
 	$(BIN)/refstream down
 
-docs: $(STAMP) ## regenerates schemas/generated, docs/rules.md, the table of docs/faults.md and deploy/security
+docs: $(STAMP) ## regenerates schemas/generated, deploy/security and what is generated of docs/
 	$(BIN)/python -m schemas.generate
 
 # Tools that no process of ours needs: an environment of their own, from a lock of its own.

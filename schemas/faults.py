@@ -37,15 +37,15 @@ class Kind(BaseModel):
 
 
 class Machine(BaseModel):
-    """What a long run was played on."""
+    """What a long run was played on. No servers: it needed none."""
 
     model_config = ConfigDict(frozen=True)
 
     cpus: int
     memory_gb: int
     python: str
-    kafka: str
-    valkey: str
+    kafka: str | None = None
+    valkey: str | None = None
 
 
 class Verified(BaseModel):
@@ -62,7 +62,8 @@ class Result(BaseModel):
     """A long run of one kind. `finished`: every round was played; else it goes on with the next one.
 
     Units: `seconds` of playing and checking; `recoveries_seconds` from the end of each harm until all services that it
-    hit put out again. `events`: what the rounds published; `day` is UTC.
+    hit put out again. `events`: what the rounds published; `day` is UTC. `verified`: None where each round compares
+    every cell itself.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -72,11 +73,11 @@ class Result(BaseModel):
     rounds: int
     seed: int
     seconds: float
-    events: int
+    events: int = 0
     day: str
     commit: str
     finished: bool
-    verified: Verified
+    verified: Verified | None = None
     machine: Machine
     recoveries_seconds: Annotated[tuple[float, ...], Field(repr=False)] = ()
 
@@ -131,11 +132,11 @@ def _table() -> str:
 def _told(kind: Kind, result: Result | None) -> str:
     if result is None or not result.finished:
         return "not run yet"
-    rounds = f"{result.rounds} rounds" if result.rounds > 1 else "1 round"
-    parts = [
-        f"{result.times:,} in {rounds} of seed {result.seed}: {result.seconds / 60:.1f} min, {result.events:,} events",
-        f"{result.verified.differences} differences in {result.verified.records:,} records folded again",
-    ]
+    rounds = f"{result.rounds:,} rounds" if result.rounds > 1 else "1 round"
+    events = f", {result.events:,} events" if result.events else ""
+    parts = [f"{result.times:,} in {rounds} of seed {result.seed}: {result.seconds / 60:.1f} min{events}"]
+    if found := result.verified:
+        parts.append(f"{found.differences} differences in {found.records:,} records folded again")
     if figures := result.recovery:
         parts.append(
             f"out again after {figures['p50']:.1f} s (p50), {figures['p99']:.1f} s (p99), {figures['longest']:.1f} s "
@@ -149,7 +150,5 @@ def _told(kind: Kind, result: Result | None) -> str:
 
 
 def _machine(of: Machine) -> str:
-    return (
-        f"Measured on {of.cpus} CPUs and {of.memory_gb} GB, with Python {of.python}, Kafka {of.kafka} and Valkey "
-        f"{of.valkey}."
-    )
+    servers = f", Kafka {of.kafka} and Valkey {of.valkey}" if of.kafka else ", without servers"
+    return f"Measured on {of.cpus} CPUs and {of.memory_gb} GB, with Python {of.python}{servers}."

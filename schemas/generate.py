@@ -1,6 +1,6 @@
 """Writes what refstream says of itself: JSON Schema, AsyncAPI, OpenAPI, access rules, from the code and never by hand.
 
-    python -m schemas.generate             writes schemas/generated, docs/rules.md, docs/faults.md and deploy/security
+    python -m schemas.generate             writes schemas/generated, deploy/security and what is generated of docs/
     python -m schemas.generate --check     changes nothing; exit 1 and the names of the files that are stale
     python -m schemas.generate --samples   writes the golden events that tests/contract/samples lacks, replaces none
 
@@ -19,7 +19,7 @@ from typing import Any
 from pydantic import SecretStr
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode
 
-from schemas import faults, rules
+from schemas import defences, faults, rules
 from schemas.events import PAYLOADS, Payload, event_json, parse_event
 from schemas.programs import shipped
 from schemas.programs.terms import Program
@@ -321,7 +321,8 @@ def program_schema() -> Schema:
 _DEAD_LETTER: Schema = {
     "name": "dead-letter",
     "title": "dead-letter",
-    "summary": "A record that cannot count, as it came, under its original key; the headers say what is wrong.",
+    "summary": "A record that cannot count, as it came, under its original key; the headers say what is wrong. "
+    "One that is too large stands where the headers say, and is empty here.",
     "payload": {},
     "headers": {
         "type": "object",
@@ -335,6 +336,7 @@ _DEAD_LETTER: Schema = {
                     "invalid_field",
                     "time_without_offset",
                     "time_in_future",
+                    "too_large",
                     "conflicting_repeat",
                     "currency_mismatch",
                 ],
@@ -482,7 +484,7 @@ def stale(texts: dict[str, str]) -> list[str]:
 def pages() -> dict[Path, str]:
     """Every generated file outside of `generated`, with its text."""
     access: dict[Path, str] = importlib.import_module("services.cli.access").files()
-    return {rules.PAGE: rules.page(), faults.PAGE: faults.page(), **access}
+    return {rules.PAGE: rules.page(), defences.PAGE: defences.page(), faults.PAGE: faults.page(), **access}
 
 
 def stale_pages(texts: dict[Path, str]) -> list[Path]:
@@ -494,7 +496,7 @@ def main() -> int:
     """The command line. Returns the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m schemas.generate",
-        description="Writes schemas/generated, docs/rules.md, deploy/security, the tables of docs/security.md, faults.md.",
+        description="Writes schemas/generated, deploy/security and what is generated of docs/.",
     )
     parser.add_argument("--check", action="store_true", help="change nothing; exit 1 and name the stale files")
     parser.add_argument("--samples", action="store_true", help="write the golden events that are missing")

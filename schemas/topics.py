@@ -55,8 +55,8 @@ class Topic:
 
     @property
     def log_append_time(self) -> bool:
-        """The broker dates the records, so that "in the future" means the same in a rebuild."""
-        return self.from_outside
+        """The broker dates the records: "in the future" means the same in a rebuild, and by whose clock it was said."""
+        return self.from_outside or events.DayReached in self.types
 
 
 CUSTOMERS = Topic(

@@ -38,9 +38,11 @@ FOLDING = (
     "hincrby",
     "type",
 )
+EMPTYING = ("scan", "unlink")
+"""What a worker throws away a cell of its own with. `scan` tells the names of others' keys, never what is in them."""
 LOOKING = ("hget", "hgetall", "hscan", "ping")
 COUNTING = ("evalsha", "script|load", "get", "set", "incrby", "pttl", "rename", "exists")
-COMPARING = ("scan", "unlink", "multi", "exec")
+COMPARING = ("multi", "exec")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +96,11 @@ def _worker(service: str) -> Principal:
         _topics(_names(concern(service, stages)), "DescribeConfigs"),
         Grant(("Read",), "group", (service,)),
     ]
-    redis = [*_keys(service), "~refstream:partitions", *_commands(CONNECTING, FOLDING, ("get", "set", "info"))]
+    redis = [
+        *_keys(service),
+        "~refstream:partitions",
+        *_commands(CONNECTING, FOLDING, EMPTYING, ("get", "set", "info")),
+    ]
     for stage in sorted({step.stage for step in chain}):
         redis += [_selector(f"%R~{{{stage}:*}}:meta", "hmget"), _selector(f"%R~{{{stage}:*}}:outbox", "hkeys")]
     return Principal(f"{service}-worker", tuple(grant for grant in kafka if grant.names), tuple(redis))
@@ -135,7 +141,7 @@ def _operator(workers: Iterable[Principal]) -> Principal:
             _topics(sorted(resent | replayed | {COMMANDS_ATTRIBUTION.name}), "Write"),
             Grant(("Describe",), "group", tuple(service.value for service in Service)),
         ),
-        (*redis, *_commands(CONNECTING, FOLDING, COMPARING)),
+        (*redis, *_commands(CONNECTING, FOLDING, EMPTYING, COMPARING)),
     )
 
 

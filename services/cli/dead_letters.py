@@ -257,7 +257,8 @@ def replay(
             found = asyncio.run(_letters(settings, _chosen(reason, topic)))
             letters = [letter for letter in found if _replayable(letter)]
             if len(letters) < len(found):
-                print(f"{len(found) - len(letters)} came from topics that refstream alone writes: not replayed")
+                left_out = len(found) - len(letters)
+                print(f"{left_out} came from topics that refstream alone writes, or were too large: not replayed")
         else:
             letters = asyncio.run(_at(settings, positions or ()))
         records = [again(letter) for letter in letters] if file is None else [mended(letters[0], file)]
@@ -277,12 +278,14 @@ class Again:
 
 
 def _replayable(letter: Letter) -> bool:
-    """Whether it came from the platform: records of ours are numbered by their one writer."""
-    return letter.topic in BY_NAME and BY_NAME[letter.topic].from_outside
+    """Whether it came from the platform, and stands here: records of ours are numbered by their one writer."""
+    return letter.topic in BY_NAME and BY_NAME[letter.topic].from_outside and letter.reason != "too_large"
 
 
 def again(letter: Letter) -> Again:
     """The record as it came, under the key that its id gives, else the key it had. Errors: LetterRefused."""
+    if letter.reason == "too_large":
+        raise LetterRefused(f"{letter.position} was too large: mend the record at {letter.came_from}, and give --file")
     if not _replayable(letter):
         raise LetterRefused(
             f"{letter.position} came from {letter.topic or 'no topic'}, which refstream alone writes: not replayed"

@@ -58,7 +58,7 @@ async def _rebuild(settings: Settings, services: list[Service]) -> None:
         ends = await _ends(settings, cells)
         began = time.monotonic()
         for stage, partition in cells:
-            await _empty(redis, stage, partition)
+            await _close(redis, stage, partition)
         idle = [each for each in services if not await _has_workers(settings, each)]
         own = asyncio.create_task(asyncio.to_thread(_fold, settings, idle)) if idle else None
         columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
@@ -81,17 +81,16 @@ async def _rebuild(settings: Settings, services: list[Service]) -> None:
         await redis.aclose()
 
 
-async def _empty(redis: Any, stage: str, partition: int) -> None:
-    """Throw away what Redis holds of a cell, unless an interrupted rebuild has begun on it."""
+async def _close(redis: Any, stage: str, partition: int) -> None:
+    """Take from a cell what it knows of itself: nobody reads it from here on, and who opens it next empties it.
+
+    Not where an interrupted rebuild has begun on it.
+    """
     from services.runtime.store import READY, tag
 
-    cell = tag(stage, partition)
-    if await redis.hget(f"{cell}:meta", "ready") not in (READY, None):
-        return
-    await redis.unlink(f"{cell}:meta")  # first: from here on nobody reads or commits
-    rows = [key async for key in redis.scan_iter(cell.replace("{", r"\{") + ":*", count=5_000)]
-    for start in range(0, len(rows), 1_000):
-        await redis.unlink(*rows[start : start + 1_000])
+    meta = f"{tag(stage, partition)}:meta"
+    if await redis.hget(meta, "ready") == READY:
+        await redis.unlink(meta)
 
 
 async def _ends(settings: Settings, cells: list[tuple[str, int]]) -> dict[tuple[str, int], int]:

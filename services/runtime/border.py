@@ -9,12 +9,14 @@ from typing import Any
 
 import msgspec
 
-from schemas.events import CustomerProfile, Event, UnknownType, Unreadable, parse_event
+from schemas.events import CustomerProfile, DayReached, Event, UnknownType, Unreadable, parse_event
 from schemas.ids import partition_of
 from schemas.moments import SECOND
 from schemas.topics import Topic
 from services.runtime.stage import DeadLetter, Record, Stage
 
+MAX_RECORD_BYTES = 256 * 1024
+"""Of the platform's records, with key and headers. What follows from one must fit into records of ours."""
 FUTURE_SECONDS = 300
 """How far ahead of the broker's clock an event of the platform may be dated."""
 
@@ -44,6 +46,8 @@ Taken = Folded | PutBack | DeadLetter | Ignored
 def take(record: Record, topic: Topic, stage: Stage[Any, Any], partitions: int, clock_offset_seconds: int = 0) -> Taken:
     """What the stage takes the record for. Errors: none; whatever is wrong with a record is a value."""
     first_reader = topic.first_reader == stage.name
+    if topic.from_outside and _size(record) > MAX_RECORD_BYTES:
+        return DeadLetter(_place(record), "too_large") if first_reader else Ignored("too_large")
     try:
         event = _event(record, topic)
     except UnknownType:
@@ -53,6 +57,9 @@ def take(record: Record, topic: Topic, stage: Stage[Any, Any], partitions: int, 
     if not isinstance(event.data, topic.types):
         return DeadLetter(record, "invalid_field", "type") if first_reader else Ignored("other_topic")
     key = topic.key(event.data)
+    if isinstance(event.data, DayReached) and event.time > record.appended_at + clock_offset_seconds * SECOND:
+        # A timer's clock may be ahead. Its day comes again, and a month must not be decided before all of its facts.
+        return Ignored("in_future")
     if not topic.from_outside:
         # Our own writers may choose another key than the topic's (a customer's own bonus): the record's is right.
         return _folded(stage, record.key.decode("utf-8", "replace") if record.key else key, event)
@@ -62,6 +69,16 @@ def take(record: Record, topic: Topic, stage: Stage[Any, Any], partitions: int, 
     if record.key != key.encode() or record.partition != partition_of(key, partitions):
         return PutBack(key) if first_reader else Ignored("wrong_key")
     return _folded(stage, key, event)
+
+
+def _size(record: Record) -> int:
+    headers = sum(len(name) + len(value or b"") for name, value in record.headers)
+    return len(record.key or b"") + len(record.value or b"") + headers
+
+
+def _place(record: Record) -> Record:
+    """The record without what makes it large: its dead letter says where it stands."""
+    return msgspec.structs.replace(record, key=None, value=None, headers=())
 
 
 def _folded(stage: Stage[Any, Any], key: str, event: Event) -> Folded | Ignored:

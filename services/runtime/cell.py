@@ -26,7 +26,7 @@ key, so all events of a key meet here. A batch takes five steps:
 - **Redis loses what it had** (emptied, or restored from an older copy). The journal has an entry per commit, so an
   owner that finds fewer commits in Redis than entries folds those again (`replay`), to the same bytes, and goes on
   behind them. Nobody may read the cell meanwhile. What was committed without an entry has said nothing: it is folded
-  anew.
+  anew. Where the entries do not follow on what Redis has (a copy of no single moment) it is thrown away (`empty`).
 - Errors: whatever is transient is repeated within a limit; anything else ends the process before 4. No exception is
   swallowed, no batch is skipped.
 """
@@ -39,7 +39,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -83,6 +83,7 @@ class LogBehind(Exception):
     """Redis holds commits that the log does not know. Stops the cell: the log is the record of everything."""
 
 
+T = TypeVar("T")
 Taken = Sequence[tuple[Record, border.Folded | border.PutBack | border.Ignored | DeadLetter]]
 """Records, each with what the border takes it for."""
 
@@ -243,28 +244,22 @@ class Cell:
         if not fresh:
             return []
         reach("fetched", self.stage.name)
-        waited = 0.0
-        while True:
-            batch = self._begin(self._programs())
-            try:
-                taken = self._take(batch, topic, fresh, self._clock_offset_seconds)
-                await self._load(batch, _events_of(taken))
-                reach("loaded", self.stage.name)
-                await self._fold_taken(batch, topic, taken)
-                break
-            except NotYetPublished:
-                # The version is on its way: whoever spoke of it read it from the same topic. The batch is folded anew
-                # then, as a whole by the same versions.
-                if waited >= PATIENCE_SECONDS:
-                    raise
-                waited += 0.05
-                await self._pause(0.05)
+        # By the same versions as a whole: a step that asks for one on its way has all of the batch folded anew.
+        batch = await self._once_published(lambda: self._folded(topic, fresh))
         reach("folded", self.stage.name)
         batch.commit.positions[f"position:{topic_name}"] = (position, fresh[-1].offset + 1)
         await self._commit(batch, self._entry(batch, topic_name, start=position, end=fresh[-1].offset + 1))
         self.folded_at[topic_name] = fresh[-1].appended_at
         reach("committed", self.stage.name)
         return batch.commit.outbox
+
+    async def _folded(self, topic: Topic, fresh: Sequence[Record]) -> _Batch:
+        batch = self._begin(self._programs())
+        taken = self._take(batch, topic, fresh, self._clock_offset_seconds)
+        await self._load(batch, _events_of(taken))
+        reach("loaded", self.stage.name)
+        await self._fold_taken(batch, topic, taken)
+        return batch
 
     def _begin(self, programs: Programs) -> _Batch:
         self._batches += 1
@@ -309,6 +304,14 @@ class Cell:
         return batch.commit.outbox
 
     # --- folding again ------------------------------------------------------------------------------------------------
+
+    async def empty(self) -> None:
+        """Throw away what the store holds of the cell, to fold all of it again. Errors: Fenced."""
+        if not await self._patiently(lambda: self._store.empty(self._epoch, self.commits)):
+            raise Fenced(self.name)
+        self._meta, self._known = {}, {}
+        self._states.clear()
+        self.said_differently = 0
 
     async def replay(self, told: Sequence[tuple[Entry, Sequence[Record]]]) -> list[Outgoing]:
         """Fold again what journal entries tell of, in one commit. Answers what may not have been sent by then.
@@ -358,9 +361,8 @@ class Cell:
             if not BY_NAME[entry.topic].compacted:
                 raise Diverged(
                     f"{self.name} says other records for its commit {entry.number} ({entry.topic} {entry.start} to "
-                    f"{entry.end}) than it said then: {batch.said}, not {entry.said}. Either Redis was restored from "
-                    f"a copy that is no single moment's: `refstream rebuild --service {self.stage.service}`. Or the "
-                    f"rules of this version are others: run the version that wrote the journal"
+                    f"{entry.end}) than it said then: {batch.said}, not {entry.said}. Where the cell was empty before, "
+                    f"the rules of this version are others: run the version that wrote the journal"
                 )
             for out in batch.commit.outbox[said:]:
                 batch.commit.meta[_sent_mark(out.topic, out.partition)] -= 1
@@ -383,12 +385,20 @@ class Cell:
 
     async def _at_least(self, counts: Mapping[str, int]) -> Programs:
         """The versions that are known here, once they are so many. Errors: NotYetPublished when they do not come."""
+
+        async def enough() -> Programs:
+            programs = self._programs()
+            programs.upto(counts)
+            return programs
+
+        return await self._once_published(enough)
+
+    async def _once_published(self, attempt: Callable[[], Awaitable[T]]) -> T:
+        """Repeat what asks for a version that is on its way: whoever spoke of it read it from the same topic."""
         waited = 0.0
         while True:
-            programs = self._programs()
             try:
-                programs.upto(counts)
-                return programs
+                return await attempt()
             except NotYetPublished:
                 if waited >= PATIENCE_SECONDS:
                     raise
@@ -486,11 +496,14 @@ class Cell:
         return [
             (record, border.take(record, topic, self.stage, self.partitions, clock_offset))
             for record in records
-            if self._is_next_of_its_edge(record, batch)
+            if topic.from_outside or self._is_next_of_its_edge(record, batch)
         ]
 
     def _is_next_of_its_edge(self, record: Record, batch: _Batch) -> bool:
-        """Whether a numbered record is new. A number seen before is a resend; a hole means that a record is lost."""
+        """Whether a numbered record is new. A number seen before is a resend; a hole means that a record is lost.
+
+        On the platform's topics numbers mean nothing: anybody may write them there, and repeats count once anyway.
+        """
         headers = dict(record.headers)
         if EDGE_HEADER not in headers:
             return True

@@ -36,6 +36,12 @@ class MemoryStore:
         self.meta["ready"] = 0 if self.meta.get("commits", 0) < last.number else 1
         return Opened(self.epoch, dict(self.meta), tuple(out for _, out in sorted(self.outbox.items())))
 
+    async def empty(self, epoch: int, commits: int) -> bool:
+        if (epoch, commits) != (self.epoch, self.meta.get("commits", 0)):
+            return False
+        vars(self).update(vars(MemoryStore(self._peek)), epoch=epoch, meta={"ready": 0})
+        return True
+
     async def load(self, keys: Sequence[str], rows: Sequence[tuple[str, str]], commands: Sequence[str]) -> Loaded:
         return Loaded(
             {key: self.states[key] for key in keys if key in self.states},

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from schemas.topics import JOURNALS, PROGRAMS
 from services.runtime import journal
-from services.runtime.cell import Cell
+from services.runtime.cell import Cell, LogBehind
 from services.runtime.journal import Diverged, Entry, Last
 from services.runtime.stage import Record
 from services.runtime.store import Outgoing
@@ -59,15 +59,38 @@ async def opened(
     `progress`: called with the number of records folded again after each commit. Errors: as `Cell.open` and `replay`.
     """
     last = await last_entry(reader, cell.stage.name)
-    left = await cell.open(last)
+    try:
+        left = await cell.open(last)
+    except LogBehind:
+        # A former owner may have sent and trimmed in between. Now that the cell is ours, it can trim no more.
+        last = await last_entry(reader, cell.stage.name)
+        left = await cell.open(last)
     if not cell.behind:
         return left
     log.warning("folding again what Redis lacks", extra={"cell": cell.name, "have": cell.commits, "of": last.number})
-    async for told in entries_after(cell, reader, last.number):
-        left += await cell.replay(told)
-        progress(sum(len(records) for _, records in told))
-    if cell.behind:
-        raise Diverged(f"{cell.name}: the journal ends at {cell.commits}, and has an entry {last.number}")
+    return await _made_whole(cell, reader, last.number, left, progress)
+
+
+async def _made_whole(
+    cell: Cell, reader: LogReader, upto: int, left: list[Outgoing], progress: Callable[[int], None]
+) -> list[Outgoing]:
+    """Fold what the cell lacks; once more from nothing where that does not follow on what it has."""
+    began_at = cell.commits
+    if not began_at:
+        await cell.empty()  # of what somebody left who was interrupted
+        left = []
+    try:
+        async for told in entries_after(cell, reader, upto):
+            left += await cell.replay(told)
+            progress(sum(len(records) for _, records in told))
+        if cell.behind:
+            raise Diverged(f"{cell.name}: the journal ends at {cell.commits}, and has an entry {upto}")
+    except Diverged as error:
+        await cell.empty()  # Fenced where a successor is at work, and what it wrote is the difference
+        if not began_at:
+            raise
+        log.warning("folding all of it again: %s", error, extra={"cell": cell.name})
+        return await _made_whole(cell, reader, upto, [], progress)
     if cell.said_differently:
         log.error(
             "the rules give other contents for what was said before",

@@ -94,6 +94,13 @@ class CellStore(Protocol):
         """
         ...
 
+    async def empty(self, epoch: int, commits: int) -> bool:
+        """Throw everything away but the epoch. Answers whether the cell is still as its owner knows it.
+
+        Where it is interrupted some of it is left, of a cell without commits that nobody reads.
+        """
+        ...
+
     async def load(self, keys: Sequence[str], rows: Sequence[tuple[str, str]], commands: Sequence[str]) -> Loaded: ...
 
     async def load_rows(self, key: str) -> Mapping[str, bytes]:
@@ -118,6 +125,8 @@ class CellStore(Protocol):
 READY = b"1"
 SCANNED_STATES = 500
 """How many states one step of a scan asks for: about a millisecond of Redis."""
+SCANNED_KEYS, UNLINKED_KEYS = 5_000, 1_000
+"""How many keys one step looks at, or unlinks."""
 
 TRANSIENT = (RedisConnectionError, RedisTimeoutError, OSError, Rebuilding)
 """What passes by itself: a lost connection (a server that is loading counts as one), a cell that is not open yet."""
@@ -126,6 +135,13 @@ TRANSIENT = (RedisConnectionError, RedisTimeoutError, OSError, Rebuilding)
 def tag(stage: str, partition: int) -> str:
     """The prefix of all Redis keys of a cell."""
     return f"{{{stage}:{partition}}}"
+
+
+async def rows_keys(redis: aioredis.Redis, cell: str) -> AsyncIterator[str]:
+    """The names of a cell's hashes of rows, perhaps twice. Asks for all keys there are, in pieces."""
+    pattern = f"{cell}:rows:".replace("{", r"\{").replace("[", r"\[") + "*"
+    async for key in redis.scan_iter(pattern, count=SCANNED_KEYS):
+        yield key.decode()
 
 
 _OPEN = """
@@ -137,6 +153,14 @@ end
 local behind = tonumber(redis.call('HGET', KEYS[1], 'commits') or '0') < tonumber(ARGV[2])
 redis.call('HSET', KEYS[1], 'ready', behind and 0 or 1)
 return {epoch, redis.call('HGETALL', KEYS[1]), redis.call('HVALS', KEYS[2])}
+"""
+
+_EMPTY = """
+if redis.call('HGET', KEYS[1], 'epoch') ~= ARGV[1] then return 0 end
+if (redis.call('HGET', KEYS[1], 'commits') or '0') ~= ARGV[2] then return 0 end
+redis.call('UNLINK', unpack(KEYS))
+redis.call('HSET', KEYS[1], 'epoch', ARGV[1], 'ready', 0)
+return 1
 """
 
 _COMMIT = """
@@ -210,6 +234,7 @@ class RedisCellStore:
         self._tag = tag(stage, partition)
         self._open = redis.register_script(_OPEN)
         self._commit = redis.register_script(_COMMIT)
+        self._empty = redis.register_script(_EMPTY)
         self._trim = redis.register_script(_TRIM)
 
     def _key(self, name: str) -> str:
@@ -223,6 +248,16 @@ class RedisCellStore:
         }
         pending = sorted((out for blob in outbox for out in _outbox.decode(blob)), key=lambda out: out.number)
         return Opened(int(epoch), meta, tuple(pending))
+
+    async def empty(self, epoch: int, commits: int) -> bool:
+        keys = [self._key(name) for name in ("meta", "state", "find", "answers", "outbox")]
+        if not await self._empty(keys=keys, args=[epoch, commits]):
+            return False
+        rows = [key async for key in rows_keys(self._redis, self._tag)]
+        for start in range(0, len(rows), UNLINKED_KEYS):
+            if not await self._empty(keys=[keys[0], *rows[start : start + UNLINKED_KEYS]], args=[epoch, 0]):
+                return False
+        return True
 
     async def load(self, keys: Sequence[str], rows: Sequence[tuple[str, str]], commands: Sequence[str]) -> Loaded:
         wanted: dict[str, list[str]] = {}

@@ -17,7 +17,7 @@ from services.runtime.codec import SEALED, Codec, Unsealable
 from services.runtime.journal import Diverged, Last
 from services.runtime.memory import MemoryStore
 from services.runtime.recovery import LogReader
-from services.runtime.store import tag
+from services.runtime.store import rows_keys, tag
 
 PIECE = 500
 EVERYTHING_SENT = 2**62
@@ -88,8 +88,7 @@ class Verifier:
 
     async def _rows(self) -> AsyncIterator[Difference]:
         prefix = f"{self._tag}:rows:"
-        pattern = prefix.replace("{", r"\{").replace("[", r"\[") + "*"
-        keys = {key.decode().removeprefix(prefix) async for key in self._redis.scan_iter(pattern, count=5_000)}
+        keys = {key.removeprefix(prefix) async for key in rows_keys(self._redis, self._tag)}
         for key in sorted(keys | {key for key, rows in self._store.rows.items() if rows}):
             live = {row.decode(): blob for row, blob in (await self._at_once("hgetall", f"rows:{key}")).items()}
             folded = self._store.rows.get(key, {})

@@ -1,12 +1,14 @@
 """The generated files are fresh, sane, and say what the code does."""
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator, FormatChecker
 
+from schemas import defences
 from schemas.events import PAYLOADS, Event, Payload, Unreadable, event_json, parse_event
 from schemas.generate import (
     GENERATED,
@@ -72,7 +74,22 @@ def test_generated_files_are_fresh(texts: dict[str, str]) -> None:
 def test_generated_pages_and_access_rules_are_fresh() -> None:
     written = pages()
     assert [path.name for path in stale_pages(written)] == [], "run `make docs`"
-    assert {path.name for path in written} == {"rules.md", "faults.md", "kafka-acls.sh", "redis-acl.txt", "security.md"}
+    assert {path.name for path in written} == {
+        "rules.md",
+        "defences.md",
+        "faults.md",
+        "kafka-acls.sh",
+        "redis-acl.txt",
+        "security.md",
+    }
+
+
+def test_defences_name_code_that_is_there() -> None:
+    places = re.findall(r"\| `(services/\S+): (\w+)` \|", defences.page())
+    assert len(places) == defences.page().count("::test_") >= 20
+    for path, name in places:
+        text = (defences.ROOT / path).read_text(encoding="utf-8")
+        assert re.search(rf"^ *(async def|def|class) {name}\b|^{name} = ", text, re.MULTILINE), (path, name)
 
 
 def test_generating_twice_gives_the_same_bytes(texts: dict[str, str]) -> None:

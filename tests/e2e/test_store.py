@@ -3,12 +3,19 @@
 import asyncio
 import uuid
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 from redis.exceptions import ResponseError
 
-from services.runtime.store import Commit, Outgoing, RedisCellStore, Verdict, connect
+from services.runtime.journal import Last
+from services.runtime.memory import MemoryStore
+from services.runtime.reader import Rebuilding
+from services.runtime.simulate import World
+from services.runtime.store import Commit, Loaded, Outgoing, RedisCellStore, RedisReader, Verdict, connect, rows_keys
 from tests.conftest import Stack
+from tests.journey import journeys
+from tests.worlds import OWN, facts, fold_again, world
 
 pytestmark = pytest.mark.infra
 
@@ -134,3 +141,135 @@ def test_a_large_batch_is_one_commit(stack: Stack) -> None:
         assert (await store.open()).outbox == ()
 
     _play(stack, scene)
+
+
+@pytest.mark.defence(
+    "only its owner empties a cell",
+    "A frozen owner that wakes up throws away what its successor has folded.",
+    where="services/runtime/store.py: _EMPTY",
+)
+def test_only_who_knows_a_cell_as_it_is_can_empty_it(stack: Stack) -> None:
+    async def scene(store: RedisCellStore, _: str) -> None:
+        await store.open()
+        commit = _commit(1, "w:1")
+        commit.positions["commits"] = (0, 7)
+        commit.rows |= {f"p{number}": {"s:1": b"row"} for number in range(2_500)}
+        assert await store.commit(commit) is Verdict.APPLIED
+        assert not await store.empty(2, 7)
+        assert not await store.empty(1, 6)
+        assert (await store.load(["c1"], [], [])).states == {"c1": b"\x00\xffstate"}
+        assert await store.empty(1, 7)
+        assert await store.load(["c1"], [("p1", "s:1"), ("p2499", "s:1")], ["cmd"]) == Loaded({}, {}, frozenset())
+        opened = await store.open()
+        assert (opened.epoch, opened.outbox, opened.meta.get("commits")) == (2, (), None)
+
+    _play(stack, scene)
+
+
+@pytest.mark.defence(
+    "who folds a cell from the start empties it first",
+    "What an interrupted rebuild left counts as decided, and the cell says less than it said.",
+    where="services/runtime/recovery.py: _made_whole",
+)
+def test_what_stays_of_a_cell_that_was_emptied_half_is_not_folded_on(stack: Stack) -> None:
+    """`refstream rebuild` takes a cell's meta alone; whoever opens the cell next empties the rest."""
+
+    async def scene(made: World, store: RedisCellStore, live: MemoryStore) -> None:
+        await fold_again(made, *CELL, store)
+        await store._redis.unlink(store._key("meta"))
+        await fold_again(made, *CELL, store)
+        assert await _facts_of(store) == facts(live)
+
+    _play_with_history(stack, scene)
+
+
+@pytest.mark.defence(
+    "a cell that does not follow from its journal is folded anew",
+    "A copy of Redis that is no single moment's stops the cell, and nothing opens it again.",
+    where="services/runtime/recovery.py: _made_whole",
+)
+def test_a_copy_of_no_single_moment_is_thrown_away_and_folded_anew(
+    stack: Stack, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A cell whose meta is older than its states would say other things than it said."""
+
+    async def scene(made: World, store: RedisCellStore, live: MemoryStore) -> None:
+        await fold_again(made, *CELL, store, entries=1)
+        older = await store._redis.dump(store._key("meta"))
+        await fold_again(made, *CELL, store)
+        await store._redis.restore(store._key("meta"), 0, older, replace=True)
+        await fold_again(made, *CELL, store)
+        assert "folding all of it again" in caplog.text
+        assert await _facts_of(store) == facts(live)
+
+    _play_with_history(stack, scene)
+
+
+@pytest.mark.defence(
+    "an answer is given when it is on the log",
+    "Redis is lost, the command is decided anew and otherwise: somebody was told what never was.",
+    where="services/runtime/store.py: answer",
+)
+def test_an_answer_is_given_when_it_is_on_the_log(stack: Stack) -> None:
+    async def scene(made: World, store: RedisCellStore, live: MemoryStore) -> None:
+        await fold_again(made, *CELL, store)
+        reader, command = RedisReader(1, store._redis, made.codec), next(iter(live.answers))
+        for sent, told in ((0, False), (2**53, True)):
+            await store._redis.hset(store._key("meta"), "sent", sent)
+            assert (await reader.answer([made.stages[CELL[0]]], command) is not None) is told
+
+    _play_with_history(stack, scene)
+
+
+@pytest.mark.defence(
+    "a cell that is being rebuilt is not read",
+    "Somebody sees a balance that lacks its last payments, and spends by it.",
+    where="services/runtime/store.py: _ask",
+)
+def test_a_cell_that_is_behind_its_journal_is_not_read(stack: Stack) -> None:
+    async def scene(made: World, store: RedisCellStore, live: MemoryStore) -> None:
+        reader, stage = RedisReader(1, store._redis, made.codec), made.stages[CELL[0]]
+        key = next(iter(live.states))
+        await fold_again(made, *CELL, store)
+        assert await reader.state(stage, key) != stage.empty
+        await store.open(Last(number=2**53))
+        with pytest.raises(Rebuilding):
+            await reader.state(stage, key)
+
+    _play_with_history(stack, scene)
+
+
+CELL = "attribution.people", 0
+
+
+def _play_with_history(stack: Stack, scene: Callable[[World, RedisCellStore, MemoryStore], Awaitable[None]]) -> None:
+    made = world(partitions=1)
+    for journey in [each for each in journeys() if each.name in ("keycrm-tiers", "keycrm-several-partners")]:
+        for phase in journey.phases():
+            made.publish(*phase)
+            made.run()
+
+    async def main() -> None:
+        redis = connect(f"{stack.redis.removesuffix('/0')}/1")  # the cell's name is one that others use
+        try:
+            await scene(made, RedisCellStore(redis, *CELL), made.stores[CELL])
+        finally:
+            await redis.flushdb()
+            await redis.aclose()
+
+    asyncio.run(main())
+
+
+async def _facts_of(store: RedisCellStore) -> dict[str, Any]:
+    """What Redis holds of a cell, as `facts` has it of a memory."""
+
+    async def of(name: str) -> dict[str, bytes]:
+        return {key.decode(): blob for key, blob in (await store._redis.hgetall(store._key(name))).items()}
+
+    prefix = store._key("rows:")
+    names = [name.removeprefix(prefix) async for name in rows_keys(store._redis, store._tag)]
+    meta = {name: int(value) for name, value in (await of("meta")).items() if name not in (*OWN, "token")}
+    answers = {name: blob.partition(b":")[2] for name, blob in (await of("answers")).items()}
+    rows = {name: await of(f"rows:{name}") for name in names}
+    find = {name: key.decode() for name, key in (await of("find")).items()}
+    return {"meta": meta, "states": await of("state"), "rows": rows, "find": find, "answers": answers}

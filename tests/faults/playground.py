@@ -1,5 +1,6 @@
 """A whole refstream with everything within reach: its servers behind proxies, its processes by name."""
 
+import contextlib
 import json
 import os
 import random
@@ -8,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import redis
 
 from services.cli.token import Role, signed
 from services.local import ports
+from services.local.child import Child
 from services.local.kafka import Kafka
 from services.local.valkey import Valkey
 from services.runtime.settings import Settings
@@ -30,6 +32,7 @@ SESSION_SECONDS = 2
 CACHE = Settings().cache_path.absolute()
 WORKERS = ("attribution", "commission", "rewards", "payouts")
 SPACE_SECONDS = 1.0
+WRONG_CLOCK = Path(__file__).parent / "wrong_clock"
 
 
 class Playground:
@@ -44,6 +47,8 @@ class Playground:
         self._kafka = Kafka(folder / "kafka", folder / "kafka.log", CACHE)
         self._valkey = Valkey(folder / "valkey", folder / "valkey.log")
         self.url = ""
+        self.forged: set[tuple[str, int, int]] = set()
+        """Where records stand that carry marks which are not refstream's."""
         self.environment = {n: v for n, v in os.environ.items() if not n.startswith("REFSTREAM_")} | {
             "REFSTREAM_KAFKA": f"127.0.0.1:{self.ports['kafka-proxy']}",
             "REFSTREAM_REDIS": f"redis://127.0.0.1:{self.ports['redis-proxy']}/0",
@@ -80,6 +85,24 @@ class Playground:
         os.kill(self._valkey.child.pid, signal.SIGKILL)
         self._valkey.child.stop(10)
 
+    def fill_disk(self, server: str, seconds: float) -> None:
+        """Leave no room on the disk of a server for so long; a server that dies of it is started again.
+
+        The folder `server` of the playground must be a disk of its own, or the machine's would be full.
+        """
+        folder = self._folder / server
+        assert folder.is_mount()
+        with (folder / "fill").open("wb") as fill, contextlib.suppress(OSError):
+            while True:
+                fill.write(bytes(1 << 16))
+                fill.flush()
+        time.sleep(seconds)
+        (folder / "fill").unlink()
+        child = self._kafka.child if server == "kafka" else self._valkey.child
+        if child and child.exit_code is not None:
+            child.stop(1)
+            (self.start_kafka if server == "kafka" else self.start_valkey)()
+
     def stop_servers(self) -> None:
         for child in (self._kafka.child, self._valkey.child):
             if child:
@@ -114,6 +137,29 @@ class Playground:
         """Of a worker, as it is now."""
         state = json.loads((self._folder / "up" / "state.json").read_text())
         return next(int(p["pid"]) for p in state["processes"] if (p["service"], p["role"]) == (service, "worker"))
+
+    @contextmanager
+    def wrong_clock(self, service: str, seconds: int) -> Iterator[Child]:
+        """A further worker of a service, with a clock that is so much ahead; killed at the end."""
+        state = json.loads((self._folder / "up" / "state.json").read_text())
+        ready = self._folder / "wrong.ready"
+        ready.unlink(missing_ok=True)
+        more = {
+            "PYTHONPATH": str(WRONG_CLOCK),
+            "WRONG_CLOCK_SECONDS": str(seconds),
+            "REFSTREAM_LOCAL": "1",
+            "REFSTREAM_READY_FILE": str(ready),
+            "REFSTREAM_CLICK_SECRETS": json.dumps(state["click_secrets"]),
+            "REFSTREAM_DATA_SECRETS": json.dumps(state["data_secrets"]),
+        }
+        command = [sys.executable, "-P", "-m", "services.cli.main", "worker", service]
+        child = Child("wrong clock", command, self._folder / "up" / "logs" / "wrong.log", self.environment | more)
+        try:
+            _until(ready.exists, 120)
+            yield child
+        finally:
+            os.kill(child.pid, signal.SIGKILL)
+            child.stop(10)
 
     def signal(self, service: str, what: signal.Signals) -> int:
         """Answers the pid that it went to; one that has just died is nobody's loss."""
@@ -160,14 +206,14 @@ def playground(folder: Path) -> Iterator[Playground]:
 
 
 class Harm:
-    """One kind of fault at random moments beside what is done here, until it has happened `times` times.
+    """Faults at random moments beside what is done here, one after the other.
 
     After each, the services that it hit must put out again before the next comes. `recoveries`: how many seconds that
     took; `failures`: what went wrong with it, to be told where it can fail the test.
     """
 
-    def __init__(self, ground: Playground, fault: "Fault", rng: random.Random, times: int) -> None:
-        self._ground, self._fault, self._rng, self._times = ground, fault, rng, times
+    def __init__(self, ground: Playground, faults: "Sequence[Fault]", rng: random.Random) -> None:
+        self._ground, self._faults, self._rng = ground, faults, rng
         self.recoveries, self.failures = list[float](), list[str]()
         self._given_up = threading.Event()
         self._thread = threading.Thread(target=self._happen)
@@ -186,11 +232,11 @@ class Harm:
         return self._thread.is_alive()
 
     def _happen(self) -> None:
-        for _ in range(self._times):
+        for fault in self._faults:
             if self._given_up.wait(self._rng.uniform(0, 2) * SPACE_SECONDS):
                 return
             try:
-                hit = self._fault(self._ground, self._rng)
+                hit = fault(self._ground, self._rng)
                 self.recoveries.append(seconds_until_out(self._ground.settings, hit))
             except Exception as error:
                 self.failures.append(repr(error))
@@ -199,5 +245,5 @@ class Harm:
 def _until(what: Callable[[], bool], seconds: float) -> None:
     deadline = time.monotonic() + seconds
     while not what():
-        assert time.monotonic() < deadline, "a server does not answer"
+        assert time.monotonic() < deadline, "it takes too long"
         time.sleep(0.1)

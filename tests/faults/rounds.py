@@ -65,15 +65,19 @@ def _noted(kind: Kind, before: Result | None, played: Round, seconds: float, val
         commit=commit(),
         finished=times == kind.long,
         verified=played.verified,
-        machine=_machine(valkey),
+        machine=machine(KAFKA_VERSION, valkey),
         recoveries_seconds=(
             *(before.recoveries_seconds if before else ()),
             *(round(seconds, 2) for seconds in played.recoveries),
         ),
     )
+    write(kind, result)
+    return result
+
+
+def write(kind: Kind, result: Result) -> None:
     FOLDER.mkdir(parents=True, exist_ok=True)
     (FOLDER / f"{kind.slug}.json").write_text(result.model_dump_json(indent=1) + "\n", encoding="utf-8")
-    return result
 
 
 def commit() -> str:
@@ -87,11 +91,12 @@ def _git(*arguments: str) -> str:
     return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
 
 
-def _machine(valkey: str) -> Machine:
+def machine(kafka: str | None = None, valkey: str | None = None) -> Machine:
+    """This machine, with the versions of the servers that were used."""
     return Machine(
         cpus=os.cpu_count() or 0,
         memory_gb=round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
         python=platform.python_version(),
-        kafka=KAFKA_VERSION,
+        kafka=kafka,
         valkey=valkey,
     )

@@ -2,10 +2,9 @@
 
 import pytest
 
-from schemas.moments import parse_instant
 from services.runtime.simulate import World
-from tests.journey import GOLDEN, Journey, journeys, matches, missing
-from tests.worlds import balance, examples, told, verify_asked, wallet, world
+from tests.journey import GOLDEN, Journey, journeys
+from tests.worlds import check, examples, verify_asked, world
 
 
 def _play(journey: Journey, made: World) -> World:
@@ -19,17 +18,7 @@ def _play(journey: Journey, made: World) -> World:
 @pytest.mark.parametrize(("seed", "crashes"), [(0, 0.0), (1, 0.0), (2, 0.3)])
 def test_journey_gives_what_the_rule_promises(journey: Journey, seed: int, crashes: float) -> None:
     made = _play(journey, world(seed, partitions=3, crashes=crashes, programs=examples()))
-    events = told(made)
-    assert missing(journey.expected("out"), events) == []
-    for unwanted in journey.expected("none"):
-        assert [event for event in events if matches(unwanted, event)] == []
-    for letter in journey.expected("dead"):
-        assert any(matches(letter, headers) for headers in _dead_letters(made)), letter
-    for wanted in journey.expected("balance"):
-        _check_balance(made, dict(wanted))
-    for wanted in journey.expected("wallet"):
-        as_of = None if "as_of" not in wanted else parse_instant(wanted["as_of"])
-        assert wallet(made, wanted["partner_id"], as_of) == wanted["credits"]
+    check(journey, made)
 
 
 def test_what_a_journey_expects_names_an_id_of_its_own() -> None:
@@ -39,16 +28,3 @@ def test_what_a_journey_expects_names_an_id_of_its_own() -> None:
         (name, line) for name, line in lines if line.startswith(('{"out"', '{"none"', '{"balance"', '{"wallet"'))
     ]
     assert [(name, line) for name, line in expected if "~" not in line] == []
-
-
-def _check_balance(made: World, wanted: dict[str, object]) -> None:
-    partner_id, program_id, currency = (str(wanted.pop(name)) for name in ("partner_id", "program_id", "currency"))
-    as_of = wanted.pop("as_of", None)
-    got = balance(made, partner_id, program_id, currency, None if as_of is None else parse_instant(as_of))
-    assert got is not None
-    assert {name: got[name] for name in wanted} == wanted
-
-
-def _dead_letters(made: World) -> list[dict[str, str]]:
-    letters = [record for number in range(made.partitions) for record in made.log["dead-letters", number]]
-    return [{name: value.decode() for name, value in record.headers} for record in letters]

@@ -30,8 +30,7 @@ from services.runtime.recovery import MemoryLogReader
 from services.runtime.simulate import MemoryReader, World
 from services.runtime.stage import Record
 from services.runtime.store import tag
-from tests.properties.test_rebuild import _facts
-from tests.worlds import balance, world
+from tests.worlds import balance, facts, world
 
 START = 1_740_000_000_000_000
 SIGNUP, PROFILE, BANK = "Redfeather", "Yellowfeather", "UA99CANARY7319"
@@ -129,7 +128,7 @@ def test_who_is_forgotten_stays_forgotten_after_any_loss_and_compaction(seed: in
         assert profile.contact.name == (PROFILE if "profile" in steps else SIGNUP)
         assert not any(text.encode() in blob for text in (SIGNUP, PROFILE) for blob in _states(made))
     for stage, partition in made.stores:
-        assert _facts(asyncio.run(_folded_again(made, stage, partition))) == _facts(made.stores[stage, partition])
+        assert facts(asyncio.run(_folded_again(made, stage, partition))) == facts(made.stores[stage, partition])
 
 
 def _states(made: World) -> list[bytes]:

@@ -23,7 +23,7 @@ from schemas.programs.terms import EarningWindow, Program, Share, Tier
 from services.runtime.simulate import World
 from tests import oracle
 from tests.oracle import Bought, Paid, Rules
-from tests.worlds import balance, quick_balance, told, world
+from tests.worlds import balance, quick_balance, trail_adds_up, world
 
 START = parse_instant("2025-01-01T00:00:00Z")
 PARTNERS = ("ann", "bea")
@@ -208,20 +208,6 @@ def _check(history: History, made: World) -> None:
         assert quick == (full and (full["accrued"], full["reversed"], full["available"]))
 
 
-def _check_trail(made: World) -> None:
-    """Per payment, what the topic says adds up to what stands."""
-    left: dict[str, int] = {}
-    stands: dict[str, int] = {}
-    for event in told(made, "commissions"):
-        data, sign = event["data"], {"accrued": 1, "adjusted": 1, "reversed": -1}.get(event["type"].split(".")[1], 0)
-        if sign:
-            payment = data["payment_id"]
-            left[payment] = left.get(payment, 0) + sign * data["amount"]["minor"]
-            standing = data["standing"]
-            stands[payment] = standing["amount"]["minor"] - sum(r["amount"]["minor"] for r in standing["reversals"])
-    assert left == stands
-
-
 @pytest.mark.parametrize("program_id", ["tiered", "held"])
 def test_balances_follow_from_the_set_of_events(program_id: str) -> None:
     @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
@@ -229,6 +215,6 @@ def test_balances_follow_from_the_set_of_events(program_id: str) -> None:
     def holds(history: History, seed: int, crashes: float) -> None:
         made = _played(history, seed, crashes, repeats=seed % 3 == 0)
         _check(history, made)
-        _check_trail(made)
+        trail_adds_up(made)
 
     holds()

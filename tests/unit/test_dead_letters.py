@@ -21,9 +21,16 @@ SIGNUP = {
 }
 
 
-def _letter(value: Any, *, key: bytes | None = b"old", topic: str = "customers", partition: str = "3") -> Letter:
+def _letter(
+    value: Any,
+    *,
+    key: bytes | None = b"old",
+    topic: str = "customers",
+    partition: str = "3",
+    reason: str = "time_without_offset",
+) -> Letter:
     raw = value if isinstance(value, bytes) or value is None else json.dumps(value).encode()
-    told = {"reason": "time_without_offset", "field": "time", "service": "attribution"}
+    told = {"reason": reason, "field": "time", "service": "attribution"}
     told |= {"topic": topic, "partition": partition, "offset": "17"}
     headers = tuple((name, text.encode()) for name, text in told.items())
     return Letter(Entry("dead-letters", 1, 5, 1_767_225_600_000, key, raw, headers))
@@ -53,6 +60,12 @@ def test_a_record_that_cannot_be_read_still_has_a_row(value: Any) -> None:
 
 def test_what_a_record_says_of_itself_cannot_move_the_cursor() -> None:
     assert "\x1b" not in _letter({"type": "\x1b[2Jx", "data": {}}).row()["about"]
+
+
+def test_a_record_that_was_too_large_is_not_replayed_from_an_empty_letter() -> None:
+    large = _letter(None, key=None, reason="too_large")
+    with pytest.raises(LetterRefused, match="customers 3:17"):
+        again(large)
 
 
 def test_a_replay_keeps_the_record_and_takes_the_key_from_its_id() -> None:

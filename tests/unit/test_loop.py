@@ -13,9 +13,11 @@ from schemas.events import Event
 from schemas.ids import partition_of
 from schemas.moments import DAY, parse_instant
 from schemas.money import Money
+from services.runtime import recovery
 from services.runtime.cell import Cell, EdgeBroken, Fenced, LogBehind
 from services.runtime.journal import Last
 from services.runtime.memory import MemoryStore
+from services.runtime.recovery import MemoryLogReader
 from services.runtime.simulate import World
 from services.runtime.stage import Record
 from services.runtime.store import TRANSIENT, Commit, Opened, Outgoing, Verdict
@@ -137,6 +139,11 @@ def test_a_late_commit_of_a_former_owner_is_fenced(monkeypatch: pytest.MonkeyPat
     assert _left(made) == 3_000
 
 
+@pytest.mark.defence(
+    "a new owner fences the one before",
+    "A frozen owner that wakes up commits over its successor: one of two payments is lost.",
+    where="services/runtime/store.py: _COMMIT",
+)
 def test_without_the_fence_the_late_commit_loses_a_payment(monkeypatch: pytest.MonkeyPatch) -> None:
     made = _world_with_a_waiting_payment()
     made.stores[SALES, 0].__class__ = _Unfenced
@@ -181,6 +188,11 @@ def _without_an_outbox() -> World:
     return made
 
 
+@pytest.mark.defence(
+    "what was decided is kept until it is sent",
+    "An owner that dies between its commit and its sending takes a payment with it.",
+    where="services/runtime/cell.py: open",
+)
 def test_without_the_outbox_the_payment_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     made = _without_an_outbox()
     monkeypatch.setattr(Cell, "_refuse_a_short_log", lambda *_: None)
@@ -188,6 +200,11 @@ def test_without_the_outbox_the_payment_is_lost(monkeypatch: pytest.MonkeyPatch)
     assert _left(made) != 1_000
 
 
+@pytest.mark.defence(
+    "a log that lacks what Redis holds is refused",
+    "Kafka that lost records goes unnoticed: what was decided is never heard of.",
+    where="services/runtime/cell.py: _refuse_a_short_log",
+)
 def test_a_log_that_lacks_what_redis_holds_stops_the_cell() -> None:
     with pytest.raises(LogBehind, match=r"has committed \d+ batches, its journal ends at \d+: Kafka has lost records"):
         _without_an_outbox().run()
@@ -213,6 +230,11 @@ def test_a_record_sent_again_after_a_newer_one_is_dropped() -> None:
     assert _left(made) == 500
 
 
+@pytest.mark.defence(
+    "records are numbered per edge",
+    "An old record that is sent again undoes the refund that came after it.",
+    where="services/runtime/cell.py: _is_next_of_its_edge",
+)
 def test_without_the_edge_check_an_old_record_undoes_the_refund(monkeypatch: pytest.MonkeyPatch) -> None:
     made = _bound_world()
     monkeypatch.setattr(Cell, "_is_next_of_its_edge", lambda *_: True)
@@ -255,6 +277,11 @@ class _Tokenless(_LosesReplies):
         return await super().commit(commit)
 
 
+@pytest.mark.defence(
+    "a writer knows its own commit",
+    "A lost reply looks like another owner: the process ends for nothing.",
+    where="services/runtime/store.py: _COMMIT",
+)
 @pytest.mark.parametrize(("kind", "holds"), [(_LosesReplies, True), (_Tokenless, False)])
 def test_a_commit_whose_reply_was_lost_is_known_as_our_own(kind: type[MemoryStore], holds: bool) -> None:
     made = _bound_world()
@@ -284,6 +311,11 @@ def test_records_fetched_again_are_not_folded_again() -> None:
     assert asyncio.run(fold_all_again()) == []
 
 
+@pytest.mark.defence(
+    "a batch is committed as a whole or not at all",
+    "A rule that fails half-way leaves its half behind, and it counts again in the next attempt.",
+    where="services/runtime/cell.py: fold",
+)
 def test_nothing_of_a_batch_is_kept_when_a_rule_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     made = _bound_world()
     made.publish(*_history()[1:])
@@ -368,6 +400,42 @@ async def _folds_another_topic_over_an_older_copy(made: World, kind: type[Memory
     return Verdict.APPLIED
 
 
+@pytest.mark.defence(
+    "a commit says how many there were before",
+    "Over an older copy of Redis the cell goes on without what the copy lacks.",
+    where="services/runtime/cell.py: _write",
+)
 @pytest.mark.parametrize(("kind", "verdict"), [(MemoryStore, Verdict.FENCED), (_Uncounted, Verdict.APPLIED)])
 def test_nothing_is_committed_over_an_older_copy(kind: type[MemoryStore], verdict: Verdict) -> None:
     assert asyncio.run(_folds_another_topic_over_an_older_copy(_bound_world(), kind)) is verdict
+
+
+# --- the journal: in which order things were folded is on the log before what they say ------------------------------
+
+
+async def _loses_its_memory_half_sent(made: World, sends: slice) -> None:
+    """An owner says a payment and dies with its memory, half-way; the next one reads another topic first."""
+    made.publish(_history()[1])
+    owner = _owner(made, SALES)
+    await owner.open()
+    outgoing = await _fold(made, owner, "payments")
+    _send(made, outgoing[sends])
+    made.lose((SALES, 0))
+    made.publish(_second_binding())
+    successor = _owner(made, SALES)
+    _send(made, await recovery.opened(successor, MemoryLogReader(made.log, 0)))
+    _send(made, await _fold(made, successor, "referrals"))
+
+
+@pytest.mark.defence(
+    "the journal's entry is sent before what it tells of",
+    "After Redis is lost other records get the numbers of those that are out: they are dropped as repeats.",
+    where="services/runtime/sender.py: _send_all",
+)
+@pytest.mark.parametrize(("sends", "holds"), [(slice(0, 1), True), (slice(1, None), False)])
+def test_what_is_said_without_its_entry_loses_a_payment_with_redis(sends: slice, holds: bool) -> None:
+    made = _world_with_a_waiting_payment()
+    asyncio.run(_loses_its_memory_half_sent(made, sends))
+    made.abandon()
+    made.run()
+    assert (_left(made) == 3_000) is holds

@@ -5,13 +5,14 @@ from zoneinfo import ZoneInfo, available_timezones
 
 import pytest
 
-from schemas.events import ProgramPublished
+from schemas.events import ProgramPublished, event_json
 from schemas.moments import format_instant, moment, parse_instant
 from schemas.programs import Programs, shipped
 from schemas.programs.terms import MonthlyDiscount, Program
 from services.rewards.calendar import first_instant, next_day, own_days, verification_day
 from services.rewards.day_timer import Due, days_reached, due_days
 from services.rewards.facts import Ask, Month, Months
+from tests.worlds import world
 
 MODEL = next(program for program in shipped() if program.program_id == "active-referrals")
 
@@ -130,6 +131,17 @@ def test_an_outage_is_caught_up_one_month_after_the_other() -> None:
 def test_earlier_months_come_only_when_they_are_asked_for() -> None:
     assert _due({"2024-11": ASKED, "2025-03": ASKED}) == ["2024-11", "2025-02", "2025-03"]
     assert _due({"2026-03": ASKED}) == ["2025-02"]  # a day that has not come is not said, whoever asks
+
+
+def test_a_day_that_a_clock_ahead_says_too_early_begins_no_month_until_it_is_said_again() -> None:
+    made = world()
+    day = verification_day(made.programs, MODEL.program_id, "2026-02")
+    assert day is not None
+    for appended_at, begun in ((day.as_of - 1, 0), (day.as_of, made.partitions), (day.as_of + 1, made.partitions)):
+        for partition, event in enumerate(days_reached(Due(MODEL.program_id, day), made.partitions)):
+            made.append("calendar", partition, str(partition).encode(), event_json(event), appended_at=appended_at)
+        made.run()
+        assert len(made.events("verifications")) == begun
 
 
 def test_a_day_is_said_once_in_every_partition_under_ids_of_its_own() -> None:
