@@ -40,6 +40,9 @@ async def entries(
     """
     from aiokafka import AIOKafkaConsumer, TopicPartition
 
+    from services.runtime.header_names import accept_any_header_name
+
+    accept_any_header_name()
     partitions = range(settings.partitions) if partition is None else (partition,)
     every = [TopicPartition(topic, number) for topic in topics for number in partitions]
     consumer = AIOKafkaConsumer(**settings.kafka_client_options(), enable_auto_commit=False)

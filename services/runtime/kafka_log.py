@@ -6,10 +6,12 @@ from typing import Any, Self
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from services.runtime.header_names import accept_any_header_name
 from services.runtime.settings import Settings
 from services.runtime.stage import Record
 
 FETCHED_RECORDS = 5_000
+accept_any_header_name()
 
 
 def as_record(record: Any) -> Record:
