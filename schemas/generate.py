@@ -484,7 +484,14 @@ def stale(texts: dict[str, str]) -> list[str]:
 def pages() -> dict[Path, str]:
     """Every generated file outside of `generated`, with its text."""
     access: dict[Path, str] = importlib.import_module("services.cli.access").files()
-    return {rules.PAGE: rules.page(), defences.PAGE: defences.page(), faults.PAGE: faults.page(), **access}
+    metrics = importlib.import_module("services.runtime.metrics")
+    return {
+        rules.PAGE: rules.page(),
+        metrics.PAGE: metrics.page(),
+        defences.PAGE: defences.page(),
+        faults.PAGE: faults.page(),
+        **access,
+    }
 
 
 def stale_pages(texts: dict[Path, str]) -> list[Path]:

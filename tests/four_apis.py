@@ -100,7 +100,7 @@ def four_apis(rates: RateLimits | None = None) -> Iterator[FourApis]:
             patch.setattr(api, "ACTIVATION_LOOKS", 1)
         patch.setattr(attribution_api, "PUBLICATION_LOOKS", 1)
         for name, api in APIS.items():
-            commands = Commands(name, own, reader, write, Metrics(), wait_seconds=0.05)
+            commands = Commands(name, own, reader, write, Metrics("api"), wait_seconds=0.05)
             more: dict[str, Any] = {"write_click": write} if name == "attribution" else {}
             has = Resources(own, reader, feed, commands, rates=rates)
             app = api.create_app(own, has, **more)

@@ -118,7 +118,7 @@ def app_over(
 ) -> tuple[FastAPI, FakeFold]:
     """A service's app over fakes, and the fold that answers its commands."""
     own, fold = settings(), FakeFold(reader, decide)
-    commands = Commands(service, own, reader, fold.write, Metrics(), wait_seconds=0.05)
+    commands = Commands(service, own, reader, fold.write, Metrics("api"), wait_seconds=0.05)
     return service_app(service, own, router, stages, resources_over(reader, commands, programs)), fold
 
 

@@ -15,12 +15,13 @@ STATE, SECRETS, LOCK = "state.json", "secrets.json", "supervisor.lock"
 
 
 class Process(BaseModel):
-    """One running process. `role`: supervisor, infra, worker or api."""
+    """One running process. `role`: supervisor, infra, worker or api. `metrics`: where a worker answers Prometheus."""
 
     model_config = ConfigDict(frozen=True)
     service: str
     role: str
     pid: int
+    metrics: str | None = None
 
 
 class RunState(BaseModel):

@@ -43,6 +43,7 @@ class Supervisor:
         self._infra_only = infra_only
         self._dir = settings.data_path
         self._units: list[Unit] = []
+        self._metrics_ports: dict[str, int] = {}
         self._stopping = threading.Event()
         self._ready = False
 
@@ -89,6 +90,7 @@ class Supervisor:
         self._settings = self._settings.model_copy(update={"port": self._port()})
         if not self._settings.public_url:
             self._settings = self._settings.model_copy(update={"public_url": self._url})
+        self._metrics_ports = ports.choose(self._dir, {f"{service.value}-metrics": 0 for service in Service})
         for service in Service:
             self._units.append(Unit(service.value, "worker", partial(self._start_worker, service.value)))
         self._units.append(Unit("all", "api", partial(self._spawn, "api", ["api"])))
@@ -108,7 +110,10 @@ class Supervisor:
 
     def _start_worker(self, service: str) -> Child:
         self._ready_file(service).unlink(missing_ok=True)
-        return self._spawn(service, ["worker", service], {"REFSTREAM_READY_FILE": str(self._ready_file(service))})
+        own = {"READY_FILE": self._ready_file(service), "METRICS_PORT": self._metrics_ports[f"{service}-metrics"]}
+        return self._spawn(
+            service, ["worker", service], {f"REFSTREAM_{name}": str(value) for name, value in own.items()}
+        )
 
     def _ready_file(self, service: str) -> Path:
         return self._dir / f"{service}.ready"
@@ -181,10 +186,17 @@ class Supervisor:
         for unit in units:
             unit.child.stop(max(0.1, deadline - time.monotonic()))
 
+    def _metrics(self, unit: Unit) -> str | None:
+        port = self._metrics_ports.get(f"{unit.service}-metrics") if unit.role == "worker" else None
+        return f"http://127.0.0.1:{port}/metrics" if port else None
+
     def _write(self) -> RunState:
         settings = self._settings
         processes = [Process(service="refstream", role="supervisor", pid=os.getpid())]
-        processes += [Process(service=unit.service, role=unit.role, pid=unit.child.pid) for unit in self._units]
+        processes += [
+            Process(service=unit.service, role=unit.role, pid=unit.child.pid, metrics=self._metrics(unit))
+            for unit in self._units
+        ]
         state = RunState(
             url=None if self._infra_only else self._url,
             public_url=settings.public_url,

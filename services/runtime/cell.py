@@ -55,6 +55,7 @@ from services.runtime.journal import Diverged, Entry, Last, Learnt, LookedUp
 from services.runtime.reader import Rebuilding
 from services.runtime.stage import Answer, Change, Context, DeadLetter, Emit, Missing, Record, Rows, Stage
 from services.runtime.store import TRANSIENT, CellStore, Commit, Outgoing, Verdict, tag
+from services.runtime.tally import Tally, tallied, tallies
 
 log = logging.getLogger(__name__)
 
@@ -141,6 +142,8 @@ class Cell:
         self._known: dict[str, int] = {}
         self.said_differently = 0
         self.let_go = False
+        self.folded_at: dict[str, int] = {}
+        """By topic: when the broker had the last record that this owner folded."""
 
     # --- ownership --------------------------------------------------------------------------------------------------
 
@@ -155,7 +158,7 @@ class Cell:
         opened = await self._patiently(lambda: self._store.open(self._last))
         self._epoch, self._meta = opened.epoch, dict(opened.meta)
         self._states.clear()
-        self._known = {name[len(_KNOWN) :]: count for name, count in self._meta.items() if name.startswith(_KNOWN)}
+        self._known = self._counts(_KNOWN)
         left = [out for out in opened.outbox if out.number > self._last.sent]
         self._sent = left[0].number - 1 if left else self._meta.get("outbox", 0)
         if last is not None and not self.behind:
@@ -199,6 +202,36 @@ class Cell:
         """How many events the cell's states hold that wait for others."""
         return self._meta.get("waiting", 0)
 
+    @property
+    def duplicates(self) -> int:
+        """How many records sent again by other cells were dropped, ever."""
+        return self._meta.get(DUPLICATES, 0)
+
+    @property
+    def unsent(self) -> int:
+        """How many records are decided and not yet seen to be sent."""
+        return self._meta.get("outbox", 0) - self._sent
+
+    def ignored(self) -> dict[str, int]:
+        """How many records were nothing to this stage, ever, by why."""
+        return self._counts("ignored:")
+
+    def said(self) -> dict[str, int]:
+        """How many records the cell has said, ever, by topic."""
+        by_topic: dict[str, int] = {}
+        for mark, count in self._counts("sent:").items():
+            topic = mark.rpartition(":")[0]
+            by_topic[topic] = by_topic.get(topic, 0) + count
+        return by_topic
+
+    def tallies(self) -> list[Tally]:
+        """What the cell has decided, ever."""
+        return list(tallies(dict(self._meta)))
+
+    def _counts(self, prefix: str) -> dict[str, int]:
+        of = dict(self._meta)  # a copy at once: who shows it to Prometheus is another thread
+        return {name.removeprefix(prefix): count for name, count in of.items() if name.startswith(prefix)}
+
     # --- one batch --------------------------------------------------------------------------------------------------
 
     async def fold(self, topic_name: str, records: Sequence[Record]) -> list[Outgoing]:
@@ -216,6 +249,7 @@ class Cell:
         reach("folded", self.stage.name)
         batch.commit.positions[f"position:{topic_name}"] = (position, fresh[-1].offset + 1)
         await self._commit(batch, self._entry(batch, topic_name, start=position, end=fresh[-1].offset + 1))
+        self.folded_at[topic_name] = fresh[-1].appended_at
         reach("committed", self.stage.name)
         return batch.commit.outbox
 
@@ -477,6 +511,7 @@ class Cell:
         mark = f"edge:{edge}:{record.topic}"
         last = self._number(batch, mark)
         if number <= last:
+            batch.commit.meta[DUPLICATES] = self._number(batch, DUPLICATES) + 1
             return False
         if number > last + 1:
             raise EdgeBroken(f"{self.name} expects {edge} number {last + 1} on {record.topic}, got {number}")
@@ -603,6 +638,8 @@ class Cell:
         return msgspec.msgpack.decode(blob, type=type(sibling.shows(sibling.empty)))
 
     def _emit(self, batch: _Batch, emit: Emit) -> None:
+        for name, count in tallied(emit.data):
+            batch.commit.meta[name] = self._number(batch, name) + count
         topic = TOPIC_OF[type(emit.data)]
         key = emit.key or topic.key(emit.data)
         self._send(batch, topic, key.encode(), self._value(emit.id, emit.time, emit.data))
@@ -707,6 +744,8 @@ class Cell:
                 waited, delay = waited + delay, min(1.0, delay * 2)
 
 
+DUPLICATES = "duplicates"
+"""The meta field that counts records dropped since their edge's number had been seen."""
 _KNOWN = "known:"
 """Meta fields `known:<program>`: how many versions of it were known at the last commit."""
 

@@ -82,6 +82,9 @@ class Settings(BaseSettings):
         None, description="Address under which browsers reach the API; stands in referral links. Unset: the local port."
     )
     port: int = Field(8080, ge=0, le=65535, description="Port of the HTTP API; 0: a free one.")
+    metrics_port: int | None = Field(
+        None, ge=0, le=65535, description="Port on which a worker answers Prometheus; unset: it does not."
+    )
     host: str = Field("127.0.0.1", description="Address to listen on; containers set 0.0.0.0.")
     data_dir: Path = Field(Path(".refstream"), description="Data of the local stack: Kafka, Valkey, logs, secrets.")
     cache_dir: Path = Field(

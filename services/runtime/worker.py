@@ -39,12 +39,23 @@ from services.runtime.cell import Cell, Fenced, GivenUp
 from services.runtime.codec import Codec
 from services.runtime.faults import reach
 from services.runtime.kafka_log import KafkaLogReader, as_record
+from services.runtime.metrics import (
+    BATCH_RECORDS,
+    COMMIT_SECONDS,
+    FOLD_SECONDS,
+    LOST,
+    OPENED,
+    PUBLISH_SECONDS,
+    REBUILT_RECORDS,
+    Metrics,
+)
 from services.runtime.programs import ProgramsFeed
 from services.runtime.sender import Sender
 from services.runtime.settings import Settings
 from services.runtime.stage import Stage
-from services.runtime.store import TRANSIENT, Outgoing, RedisCellStore, connect, tag
+from services.runtime.store import TRANSIENT, Commit, Outgoing, RedisCellStore, Verdict, connect, tag
 from services.runtime.topics_admin import concern, refuse_unfit_topics
+from services.runtime.worker_metrics import CellsShown, serve
 
 log = logging.getLogger(__name__)
 
@@ -183,7 +194,9 @@ class _OpenCell:
         self._closing = False
 
     async def start(self, reader: recovery.LogReader) -> None:
-        left = await recovery.opened(self.cell, reader)
+        stage = self.cell.stage.name
+        left = await recovery.opened(self.cell, reader, self._keeper.metrics[REBUILT_RECORDS].labels(stage).inc)
+        self._keeper.metrics[OPENED].labels(stage).inc()
         if left:
             await self._send(left)
         self._tasks = [
@@ -225,11 +238,17 @@ class _OpenCell:
             elif topic == PROGRAMS.name:
                 outgoing = await self.cell.learn()
             else:
-                outgoing = await self.cell.fold(topic, [as_record(record) for record in records])
+                outgoing = await self._fold(topic, records)
             if outgoing:
                 await self._unsent.put(outgoing)
             self._keeper.made_room()
         await self._unsent.put(None)
+
+    async def _fold(self, topic: str, records: list[Any]) -> list[Outgoing]:
+        stage, metrics = self.cell.stage.name, self._keeper.metrics
+        metrics[BATCH_RECORDS].labels(stage).observe(len(records))
+        with metrics[FOLD_SECONDS].labels(stage).time():
+            return await self.cell.fold(topic, [as_record(record) for record in records])
 
     async def _send_all(self) -> None:
         while outgoing := await self._unsent.get():
@@ -237,7 +256,8 @@ class _OpenCell:
 
     async def _send(self, outgoing: list[Outgoing]) -> None:
         stage = self.cell.stage.name
-        await self._keeper.sender.send(stage, outgoing)
+        with self._keeper.metrics[PUBLISH_SECONDS].labels(stage).time():
+            await self._keeper.sender.send(stage, outgoing)
         reach("sent", stage)
         with contextlib.suppress(GivenUp):  # the next owner sends it again
             await self.cell.trim(outgoing)
@@ -252,7 +272,7 @@ class _OpenCell:
             if await self._lost():
                 self._closing = True
                 await self._unsent.put(None)
-                return self._keeper.open_anew()
+                return self._keeper.open_anew(self.cell)
             log.warning("another owner has taken the cell over", extra={"cell": self.cell.name})
             _end(FENCED_EXIT)
         except asyncio.CancelledError:
@@ -266,6 +286,16 @@ class _OpenCell:
         with contextlib.suppress(*TRANSIENT):
             return await self._keeper.has_lost(self.cell)
         return False
+
+
+class _TimedStore(RedisCellStore):
+    def __init__(self, redis: Any, stage: str, partition: int, metrics: Metrics) -> None:
+        super().__init__(redis, stage, partition)
+        self._seconds = metrics[COMMIT_SECONDS].labels(stage)
+
+    async def commit(self, commit: Commit) -> Verdict:
+        with self._seconds.time():
+            return await super().commit(commit)
 
 
 class Keeper:
@@ -283,6 +313,8 @@ class Keeper:
         self._assigned: set[TP] = set()
         self._committed: dict[TP, int] = {}
         self._room = asyncio.Event()
+        self.metrics = Metrics("worker")
+        self.metrics.registry.register(CellsShown(self._open_cells, self._highwater))
         self.feed = ProgramsFeed(settings, heard=self._tell_news)
         self.sender = Sender(settings)
         self.app: Any = None
@@ -290,6 +322,7 @@ class Keeper:
     async def start(self) -> None:
         await refuse_unfit_store(self._redis, self._settings.partitions)
         await refuse_unfit_topics(self._settings, concern(self._stages[0].service, self._stages))
+        serve(self._settings, self.metrics)
         await self.sender.start()
         await self.feed.start()
 
@@ -297,6 +330,14 @@ class Keeper:
         await self.sender.stop()
         await self.feed.stop()
         await self._redis.aclose()
+
+    def _open_cells(self) -> list[Cell]:
+        return [opened.cell for opened in list(self._cells.values())]
+
+    def _highwater(self, topic: str, partition: int) -> int | None:
+        tp = TP(topic, partition)
+        found: int | None = self.app.consumer.highwater(tp) if tp in self._assigned else None
+        return found
 
     async def open(self, assigned: Iterable[TP]) -> None:
         """Take over the cells of the assigned partitions."""
@@ -322,7 +363,7 @@ class Keeper:
                     stage,
                     partition,
                     self._settings.partitions,
-                    RedisCellStore(self._redis, stage.name, partition),
+                    _TimedStore(self._redis, stage.name, partition, self.metrics),
                     lambda: self.feed.programs,
                     siblings,
                     self._codec,
@@ -381,16 +422,17 @@ class Keeper:
         """Open the cells anew when Redis has lost something of one."""
         for opened in list(self._cells.values()):
             if await self.has_lost(opened.cell):
-                log.warning("Redis has lost commits of the cell", extra={"cell": opened.cell.name})
-                self.open_anew()
+                self.open_anew(opened.cell)
                 return
 
     def let_rest(self) -> None:
         for cell in self._cells.values():
             cell.let_rest()
 
-    def open_anew(self) -> None:
+    def open_anew(self, lost: Cell) -> None:
         """Ask for a rebalance: every cell of this process is let go, and opened by whoever gets it."""
+        log.warning("Redis has lost commits of the cell", extra={"cell": lost.name})
+        self.metrics[LOST].labels(lost.stage.name).inc()
         self.app.consumer._thread.rejoin()
 
     async def commit_offsets(self) -> None:

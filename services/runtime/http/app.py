@@ -45,7 +45,7 @@ def service_app(
     `resources`: instead of Redis and Kafka, for tests. Errors: SettingsRefused for a missing or unsafe secret.
     """
     settings.require_production_secrets()
-    metrics = Metrics()
+    metrics = Metrics("api")
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

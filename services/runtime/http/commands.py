@@ -22,7 +22,7 @@ from schemas.moments import micros
 from services.runtime.http.auth import Caller
 from services.runtime.http.bodies import Body
 from services.runtime.http.problems import Problem, invalid, not_found
-from services.runtime.metrics import Metrics
+from services.runtime.metrics import COMMANDS, Metrics
 from services.runtime.reader import Reader, Rebuilding
 from services.runtime.settings import Settings
 from services.runtime.stage import Stage
@@ -77,7 +77,7 @@ class Commands:
         # Shielded: a caller who hangs up must not break the producer in the middle of a batch.
         await asyncio.shield(self._write(event, command.partner_id))
         answer = await self._decision(stages, command_id)
-        self._metrics.commands.labels(self._service, kind.type, _outcome(answer)).inc()
+        self._metrics[COMMANDS].labels(self._service, kind.type, _outcome(answer)).inc()
         return _as_response(answer, body_hash) if answer else self._pending(command_id, body_hash)
 
     async def look_up(self, who: Caller, stages: Sequence[Stage[Any, Any]], ticket: str) -> Response:

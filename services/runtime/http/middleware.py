@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.runtime.http.problems import ALWAYS, Problem, invalid
 from services.runtime.http.queries import route_template
-from services.runtime.metrics import Metrics
+from services.runtime.metrics import HTTP_REQUEST_SECONDS, HTTP_REQUESTS, Metrics
 
 BODY_LIMIT_BYTES = 64 * 1024
 BODY_SECONDS = 10.0
@@ -139,5 +139,5 @@ class Measured:
         finally:
             route = route_template(scope, self._service) or UNMATCHED
             method = scope["method"] if route != UNMATCHED else UNMATCHED
-            self._metrics.requests.labels(self._service, route, method, str(status)).inc()
-            self._metrics.request_seconds.labels(self._service, route, method).observe(self._clock() - began)
+            self._metrics[HTTP_REQUESTS].labels(self._service, route, method, str(status)).inc()
+            self._metrics[HTTP_REQUEST_SECONDS].labels(self._service, route, method).observe(self._clock() - began)
