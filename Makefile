@@ -76,8 +76,10 @@ secrets: build/tools/.installed ## secrets in tracked files
 # Needs uv, and only when a dependency changes. No index addresses: the lock holds names, versions and hashes.
 lock: ## writes the lock files anew
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
-	  --no-emit-index-url --no-emit-find-links --extra local --extra dev pyproject.toml -o requirements.lock
+	  --no-emit-index-url --no-emit-find-links --extra local --extra bench --extra dev pyproject.toml -o requirements.lock
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
 	  --no-emit-index-url --no-emit-find-links -c requirements.lock pyproject.toml -o requirements-runtime.lock
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
 	  --no-emit-index-url --no-emit-find-links --group pyproject.toml:tools -o requirements-tools.lock
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
+	  --no-emit-index-url --no-emit-find-links --group pyproject.toml:peers -o requirements-peers.lock
