@@ -75,7 +75,7 @@ class Folded:
     @property
     def over_time(self) -> list[tuple[float, int]]:
         """Seconds since the beginning, records readable by then: one a second."""
-        base, found = self.first.readable, []
+        base, found = self.first.readable, list[tuple[float, int]]()
         for sample in self.samples:
             second = sample.at - self.began
             if second >= len(found) and sample.at <= self.last.at:

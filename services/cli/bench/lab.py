@@ -148,7 +148,7 @@ class Lab(AbstractContextManager["Lab"]):
         self._started += 1
         log = self.folder / f"{name.replace(' ', '-')}-{self._started}.log"
         ready = more.get("REFSTREAM_READY_FILE")
-        child = Child(name, command, log, self.environment() | more)
+        child = Child(name, command, log, self.environment() | dict(more))
         running = Running(name, child, Path(ready) if ready else None)
         self._running.append(running)
         self.usage.add(name, child.pid)

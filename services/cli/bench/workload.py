@@ -169,7 +169,9 @@ class Decided:
     def fault(self, expected: Mapping[str, int], found: Mapping[str, int]) -> str:
         """What is not as it must be; empty where all is. `expected`, `found`: the partners' balances."""
         said = [f"{getattr(self, name)} {name}" for name in ("missing", "duplicates", "wrong") if getattr(self, name)]
-        differing = {partner for partner in expected.keys() | found.keys() if expected.get(partner) != found.get(partner)}
+        differing = {
+            partner for partner in expected.keys() | found.keys() if expected.get(partner) != found.get(partner)
+        }
         if differing:
             said.append(f"{len(differing)} balances differ, one of {min(differing)}")
         return ", ".join(said) + (f": {self.first_wrong}" if self.first_wrong else "")

@@ -1,0 +1,133 @@
+"""`refstream bench`: its sub-commands. Each measures on a Kafka and a Valkey of its own and takes them down again."""
+
+import logging
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from services.local.refusal import StackRefused
+
+if TYPE_CHECKING:
+    from services.cli.bench.result import Result, Run
+    from services.cli.demo.steps import Steps
+
+app = typer.Typer()
+
+SMALL_PAYMENTS, SMALL_CUSTOMERS = 20_000, 5_000
+
+Folder = Annotated[Path, typer.Option("--out", help="Folder to write the result to: NAME.json and NAME.svg.")]
+Payments = Annotated[int, typer.Option(min=100, help="How many payments; 5 % come a second time.")]
+Customers = Annotated[int, typer.Option(min=10, help="How many customers; a partner has 25 of the default.")]
+Workers = Annotated[int, typer.Option(min=1, help="Workers of each service.")]
+OUT = Path("build/bench")
+
+
+@app.callback(invoke_without_command=True)
+def bench(ctx: typer.Context, out: Folder = OUT) -> None:
+    """Measure throughput, latency, growth and recovery with seeded workloads on a real Kafka and Valkey.
+
+    Without a sub-command all of them run at a small size, in about five minutes on an idle machine: to see that they
+    work and what they tell, not for figures to quote. Everything runs in throw-away folders, on free ports, and is gone
+    afterwards; the results are JSON files that `refstream bench compare` puts side by side. Exits with 1 when a result
+    is not what the program promises.
+    """
+    _refuse_without_tools()
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # a topic that was just made may want a second attempt
+    # Whatever ends it, the servers end with it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    if ctx.invoked_subcommand is None:
+        _all_small(out)
+
+
+def _refuse_without_tools() -> None:
+    try:
+        import aiohttp  # noqa: F401
+        import psutil  # noqa: F401
+    except ImportError as missing:
+        raise StackRefused(f"{missing.name} is not installed: `pip install 'refstream[bench,local]'`") from missing
+
+
+def _all_small(out: Path) -> None:
+    commission(SMALL_PAYMENTS, SMALL_CUSTOMERS, kill=True, rebuild=True, out=out)
+
+
+@app.command()
+def commission(
+    payments: Payments = 500_000,
+    customers: Customers = 50_000,
+    workers: Workers = 1,
+    kill: Annotated[
+        bool, typer.Option("--kill", help="Then once more, with SIGKILL of every worker in the middle.")
+    ] = False,
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="Then empty Redis and have fresh workers fold all of it again.")
+    ] = False,
+    out: Folder = OUT,
+) -> None:
+    """W1: payments through commission's two hops and the ledger.
+
+    Referrals and payments (5 % sent twice) are on Kafka before fresh workers start. The clock runs from the first
+    record that a worker can read to the last output that is readable and the last balance in Redis. Every decision and
+    every balance is then held against the program keycrm, worked out from the same payments by another calculation.
+    """
+    from services.cli.bench.commission import Options, measure
+
+    options = Options(payments, customers, workers, rebuild=rebuild)
+    told = f"refstream bench commission --payments {payments} --customers {customers} --workers {workers}"
+    told += " --kill" * kill + " --rebuild" * rebuild
+    with _reporting("commission", told, out) as (steps, runs):
+        runs.append(measure(options, steps))
+        if kill:
+            runs.append(measure(Options(payments, customers, workers, kill=True), steps))
+
+
+@app.command()
+def compare(
+    before: Annotated[Path, typer.Argument(help="A result's JSON file.", exists=True)],
+    after: Annotated[Path, typer.Argument(help="Another one of the same benchmark.", exists=True)],
+) -> None:
+    """Put two results side by side: every figure that both have, and their ratio."""
+    from pydantic import ValidationError
+
+    from services.cli.bench.result import read, show_compared
+    from services.cli.demo.steps import Steps
+
+    try:
+        first, second = read(before), read(after)
+    except ValidationError as error:
+        raise typer.BadParameter(f"no result of refstream bench: {error.errors()[0]['msg']}") from None
+    if first.benchmark != second.benchmark:
+        raise typer.BadParameter(f"one is of {first.benchmark}, the other of {second.benchmark}")
+    show_compared(Steps().console, first, second)
+
+
+@contextmanager
+def _reporting(name: str, told: str, out: Path) -> "Iterator[tuple[Steps, list[Run]]]":
+    """Runs to be measured in the block; afterwards they are shown and written. Exits with 1 where one is at fault."""
+    from services.cli.bench.result import Run, result, show, write
+    from services.cli.demo.steps import Steps
+
+    steps, runs = Steps(), list[Run]()
+    steps.console.print(told, style="bold", highlight=False)
+    yield steps, runs
+    found = result(name, told, runs)
+    show(steps.console, found)
+    steps.console.print(f"Written to {_written(found, write(found, out))}.", highlight=False)
+    if found.fault:
+        raise typer.Exit(1)
+
+
+def _written(found: "Result", file: Path) -> Path:
+    """The chart beside the result, where anything was followed over time."""
+    from services.cli.bench.chart import rates
+
+    over_time = {run.label: run.over_time for run in found.runs if run.over_time}
+    if over_time:
+        title = f"{found.benchmark}: records readable per second"
+        file.with_suffix(".svg").write_text(rates(title, over_time), encoding="utf-8")
+    return file
