@@ -19,7 +19,7 @@ from typing import Self
 import httpx
 from pydantic import SecretStr
 
-from services.cli.bench.load import publish_programs
+from services.cli.bench.load import publish_programs, warm
 from services.cli.bench.usage import Usage
 from services.cli.service import Service
 from services.local import ports
@@ -110,6 +110,7 @@ class Lab(AbstractContextManager["Lab"]):
 
     async def _prepare(self) -> None:
         await ensure_topics(self.settings)
+        await warm(self.settings)
         if self._with_programs:
             await publish_programs(self.settings)
 
@@ -143,7 +144,14 @@ class Lab(AbstractContextManager["Lab"]):
     def url(self) -> str:
         return f"http://127.0.0.1:{self.settings.port}"
 
-    def run(self, name: str, command: list[str], more: Mapping[str, str] = MappingProxyType({})) -> Running:
+    def run(
+        self,
+        name: str,
+        command: list[str],
+        more: Mapping[str, str] = MappingProxyType({}),
+        *,
+        with_children: bool = False,
+    ) -> Running:
         """Start any program, its usage counted under `name`. `more`: environment variables beside the settings'."""
         self._started += 1
         log = self.folder / f"{name.replace(' ', '-')}-{self._started}.log"
@@ -151,7 +159,7 @@ class Lab(AbstractContextManager["Lab"]):
         child = Child(name, command, log, self.environment() | dict(more))
         running = Running(name, child, Path(ready) if ready else None)
         self._running.append(running)
-        self.usage.add(name, child.pid)
+        self.usage.add(name, child.pid, with_children=with_children)
         return running
 
     def environment(self) -> dict[str, str]:

@@ -4,7 +4,8 @@ import asyncio
 from collections.abc import Iterable
 from typing import Any
 
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from schemas.events import Event, ProgramPublished, event_json
 from schemas.ids import partition_of
@@ -15,6 +16,7 @@ from services.runtime.settings import Settings
 
 BATCH_BYTES = 256 * 1024
 UNACKNOWLEDGED_BATCHES = 32
+WARM, WARM_RECORD, WARM_TRANSACTIONS, WARM_RECORDS = "warm", b"x" * 350, 40, 1_000
 
 
 async def publish(settings: Settings, topic: str, records: Iterable[Record]) -> int:
@@ -51,3 +53,28 @@ async def publish_programs(settings: Settings) -> None:
         event = Event(f"{program.program_id}:1", "/attribution", 0, published)
         records.append((PROGRAMS.key(published), event_json(event)))
     await publish(settings, PROGRAMS.name, records)
+
+
+async def warm(settings: Settings) -> None:
+    """Let a fresh Kafka write, read and commit for a while, on a topic of its own.
+
+    One in service is warm: otherwise its just-in-time compiler would run on the cores that are measured.
+    """
+    admin = AIOKafkaAdminClient(**settings.kafka_client_options())
+    await admin.start()
+    await admin.create_topics([NewTopic(WARM, settings.partitions, 1)])
+    await admin.close()
+    consumer = AIOKafkaConsumer(
+        WARM,
+        **settings.kafka_client_options(),
+        group_id=WARM,
+        auto_offset_reset="earliest",
+        enable_auto_commit=False,
+        isolation_level="read_committed",
+    )
+    async with consumer, AIOKafkaProducer(**settings.kafka_client_options(), transactional_id=WARM) as producer:
+        for _ in range(WARM_TRANSACTIONS):
+            async with producer.transaction():
+                await asyncio.gather(*[await producer.send(WARM, WARM_RECORD) for _ in range(WARM_RECORDS)])
+            await consumer.getmany(timeout_ms=50, max_records=2 * WARM_RECORDS)
+            await consumer.commit()

@@ -24,15 +24,27 @@ class Usage:
 
     def __init__(self) -> None:
         self._processes: dict[str, list[psutil.Process]] = defaultdict(list)
+        self._parents: set[int] = set()
         self._cpu: dict[tuple[str, int], float] = {}
 
-    def add(self, name: str, pid: int) -> None:
+    def add(self, name: str, pid: int, *, with_children: bool = False) -> None:
+        """Look at a process from now on. `with_children`: at all that it starts, too."""
         self._processes[name].append(psutil.Process(pid))
+        if with_children:
+            self._parents.add(pid)
+
+    def _family(self, process: psutil.Process) -> list[psutil.Process]:
+        if process.pid not in self._parents:
+            return [process]
+        try:
+            return [process, *process.children(recursive=True)]
+        except psutil.NoSuchProcess:
+            return [process]
 
     def look(self) -> Used:
         memory: dict[str, float] = defaultdict(float)
         for name, processes in self._processes.items():
-            for process in processes:
+            for process in (each for parent in processes for each in self._family(parent)):
                 try:
                     with process.oneshot():
                         spent, resident = process.cpu_times(), process.memory_info().rss
