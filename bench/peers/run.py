@@ -4,9 +4,9 @@
 
 Each run has a Kafka of its own, that is warm and holds the input before the peer starts; the clock runs from the first
 record that is consumed to the last output that is readable. Every output is held against the program. What is shown is
-each figure's median over the rounds. Easier than refstream's duty: Kafka Streams, Faust and the PostgreSQL worker decide
-in the order of arrival, put by or drop a payment that comes before its referral, and keep no ledger and no refunds.
-Faust folds the referrals before its clock starts; all others within it.
+each figure's median over the rounds. Easier than refstream's duty: Kafka Streams, Faust and the PostgreSQL worker
+decide in the order of arrival, put by or drop a payment that comes before its referral, and keep no ledger and no
+refunds. Faust folds the referrals before its clock starts; all others within it.
 """
 
 import argparse

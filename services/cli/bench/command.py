@@ -87,6 +87,32 @@ def commission(
 
 
 @app.command()
+def latency(
+    share: Annotated[list[int] | None, typer.Option(min=1, max=100, help="Percent of the capacity; several.")] = None,
+    seconds: Annotated[float, typer.Option(min=1, help="How long each share is timed.")] = 120.0,
+    capacity: Annotated[float, typer.Option(min=0, help="Payments a second; 0: it is measured first.")] = 0.0,
+    capacity_payments: Annotated[int, typer.Option(min=100, help="How many payments it is measured with.")] = 100_000,
+    per_second: Annotated[float, typer.Option(min=0.1, help="So many payments and withdrawals are timed.")] = 10.0,
+    customers: Customers = 50_000,
+    out: Folder = OUT,
+) -> None:
+    """W3: from a payment's publication to the balance that shows it, and from a withdrawal's POST to its decision.
+
+    All workers and the API run. Another process publishes payments at 10, 50 and 80 % of what the system can take;
+    meanwhile single payments and withdrawals are timed over HTTP, each from its appointed time on, whether or not
+    earlier ones have ended (open loop). The balance is asked for every 5 ms.
+    """
+    from services.cli.bench.latency import Options, measure
+
+    shares = share or [10, 50, 80]
+    told = f"refstream bench latency --seconds {seconds:g} --capacity {capacity:g}"
+    told += f" --capacity-payments {capacity_payments} --per-second {per_second:g} --customers {customers}"
+    told += "".join(f" --share {each}" for each in shares)
+    with _reporting("latency", told, out) as (steps, runs):
+        runs += measure(Options(shares, seconds, capacity, per_second, customers, capacity_payments), steps)
+
+
+@app.command()
 def compare(
     before: Annotated[Path, typer.Argument(help="A result's JSON file.", exists=True)],
     after: Annotated[Path, typer.Argument(help="Another one of the same benchmark.", exists=True)],
