@@ -54,6 +54,10 @@ def _refuse_without_tools() -> None:
 
 def _all_small(out: Path) -> None:
     commission(SMALL_PAYMENTS, SMALL_CUSTOMERS, kill=True, rebuild=True, out=out)
+    path(1_000, out=out)
+    latency([10, 50, 80], 10.0, capacity_payments=SMALL_PAYMENTS, customers=SMALL_CUSTOMERS, out=out)
+    growth(SMALL_PAYMENTS, [1_000, 10_000], [1, 2], [4, 16], out=out)
+    http(seconds=5.0, partners=200, out=out)
 
 
 @app.command()
@@ -113,6 +117,70 @@ def latency(
 
 
 @app.command()
+def path(
+    customers: Annotated[int, typer.Option(min=10, help="How many; each does about eight things.")] = 50_000,
+    workers: Workers = 1,
+    out: Folder = OUT,
+) -> None:
+    """W2: clicks, signups, accounts, subscriptions, payments and refunds of all five programs, through all services.
+
+    Eight partners of each program join over HTTP. Then all that their customers do is published, and folded by fresh
+    workers of all four services. Every customer must be bound and every payment decided, without a dead letter.
+    """
+    from services.cli.bench.path import Options, measure
+
+    with _reporting("path", f"refstream bench path --customers {customers} --workers {workers}", out) as (steps, runs):
+        runs.append(measure(Options(customers, workers), steps))
+
+
+@app.command()
+def growth(
+    payments: Payments = 500_000,
+    customers: Annotated[list[int] | None, typer.Option(min=10, help="How many customers; several.")] = None,
+    workers: Annotated[list[int] | None, typer.Option(min=1, help="How many workers of each service; several.")] = None,
+    partitions: Annotated[list[int] | None, typer.Option(min=1, help="How many partitions; several.")] = None,
+    hot_share: Annotated[
+        float, typer.Option(min=0, max=1, help="So much is paid by customers of one partner; 0: leave it out.")
+    ] = 0.5,
+    out: Folder = OUT,
+) -> None:
+    """W4: throughput and memory with more customers, workers and partitions, and with one partner who has half of all.
+
+    Each option is an axis: give it several times to measure several values, the other axes at the first of theirs.
+    By default 10,000, 100,000 and 1,000,000 customers; 1, 2 and 4 workers; 4, 16 and 64 partitions. The referrals are
+    folded first; fresh workers then fold the payments, and that is timed. Redis is asked for its size before and after.
+    """
+    from services.cli.bench.growth import measure, points
+
+    axes = (customers or [10_000, 100_000, 1_000_000], workers or [1, 2, 4], partitions or [4, 16, 64])
+    told = f"refstream bench growth --payments {payments} --hot-share {hot_share:g}"
+    for name, values in zip(("customers", "workers", "partitions"), axes, strict=True):
+        told += "".join(f" --{name} {value}" for value in values)
+    with _reporting("growth", told, out) as (steps, runs):
+        for point in points(payments, *axes, hot_share):
+            runs.append(measure(point, steps))
+
+
+@app.command()
+def http(
+    connections: Annotated[int, typer.Option(min=1, help="At once, each with one request at a time.")] = 100,
+    seconds: Annotated[float, typer.Option(min=1, help="How long reads, and then commands, are sent.")] = 30.0,
+    partners: Annotated[int, typer.Option(min=1, help="About so many is asked.")] = 2_000,
+    out: Folder = OUT,
+) -> None:
+    """W5: balances read and withdrawals asked for per second, over many connections to one API process.
+
+    All workers run, so that every withdrawal is decided within its request. Requests are counted for the rate limits as
+    ever, and none is refused. The client is a process of its own, on the same machine.
+    """
+    from services.cli.bench.http import Options, measure
+
+    told = f"refstream bench http --connections {connections} --seconds {seconds:g} --partners {partners}"
+    with _reporting("http", told, out) as (steps, runs):
+        runs += measure(Options(connections, seconds, partners), steps)
+
+
+@app.command()
 def compare(
     before: Annotated[Path, typer.Argument(help="A result's JSON file.", exists=True)],
     after: Annotated[Path, typer.Argument(help="Another one of the same benchmark.", exists=True)],
@@ -134,16 +202,22 @@ def compare(
 
 @contextmanager
 def _reporting(name: str, told: str, out: Path) -> "Iterator[tuple[Steps, list[Run]]]":
-    """Runs to be measured in the block; afterwards they are shown and written. Exits with 1 where one is at fault."""
+    """Runs to be measured in the block; afterwards they are shown and written, those before a failure too.
+
+    Exits with 1 where one is at fault.
+    """
     from services.cli.bench.result import Run, result, show, write
     from services.cli.demo.steps import Steps
 
     steps, runs = Steps(), list[Run]()
     steps.console.print(told, style="bold", highlight=False)
-    yield steps, runs
-    found = result(name, told, runs)
-    show(steps.console, found)
-    steps.console.print(f"Written to {_written(found, write(found, out))}.", highlight=False)
+    try:
+        yield steps, runs
+    finally:
+        found = result(name, told, runs)
+        if runs:
+            show(steps.console, found)
+            steps.console.print(f"Written to {_written(found, write(found, out))}.", highlight=False)
     if found.fault:
         raise typer.Exit(1)
 

@@ -54,9 +54,9 @@ def measure(options: Options, steps: Steps) -> Run:
         with steps.step("folding") as step:
             killing = _Killing(lab, options)
             workers = killing.workers = lab.work(FOLDING, options.workers)
-            folded = asyncio.run(until_folded(lab, FOLDING, COMMISSIONS, lambda: started(workers), killing.look))
+            folded = asyncio.run(until_folded(lab, FOLDING, (COMMISSIONS,), lambda: started(workers), killing.look))
             step.said = f"{options.payments:,} payments folded in {folded.seconds:.1f} s"
-        figures = _figures(workload, folded) | killing.figures(folded)
+        figures = cost(workload, folded) | killing.figures(folded)
         with steps.step("every decision and balance held against the program"):
             decided, fault = asyncio.run(_checked(lab.settings, workload))
         figures |= {"missing": decided.missing, "decided_twice": decided.duplicates, "repeated_records": decided.again}
@@ -82,7 +82,8 @@ def started(workers: Sequence[Running]) -> float | None:
     return max((ago for worker in workers if (ago := worker.ready_seconds) is not None), default=None)
 
 
-def _figures(workload: Workload, folded: Folded) -> dict[str, float]:
+def cost(workload: Workload, folded: Folded) -> dict[str, float]:
+    """How fast, and how much of the workers' CPU."""
     count, cpu = workload.count, folded.cpu_seconds
     return {
         "seconds": folded.seconds,

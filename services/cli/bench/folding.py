@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,8 +22,8 @@ STUCK_SECONDS = 180.0
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """`at`: seconds of the monotonic clock. `readable`: records on the topic that is watched; `unread`: by the services
-    that fold, on all their topics."""
+    """`at`: seconds of the monotonic clock. `readable`: records on the topics that are watched; `unread`: those that the
+    folding services have before them."""
 
     at: float
     readable: int
@@ -91,10 +91,10 @@ class Folded:
 
 
 class Output:
-    """How many records of a topic are readable. An async context manager."""
+    """How many records of some topics are readable. An async context manager."""
 
-    def __init__(self, settings: Settings, topic: Topic) -> None:
-        self._at = [TopicPartition(topic.name, number) for number in range(settings.partitions)]
+    def __init__(self, settings: Settings, *topics: Topic) -> None:
+        self._at = [TopicPartition(topic.name, number) for topic in topics for number in range(settings.partitions)]
         self._consumer: Any = AIOKafkaConsumer(
             **settings.kafka_client_options(), enable_auto_commit=False, isolation_level="read_committed"
         )
@@ -124,17 +124,17 @@ class Output:
 async def until_folded(
     lab: Lab,
     services: Iterable[Service],
-    topic: Topic,
+    topics: Sequence[Topic],
     started: Callable[[], float | None],
     each: Callable[[Sample], None] = lambda sample: None,
 ) -> Folded:
-    """Look until the services have folded all that is published and `topic` holds all that comes of it.
+    """Look until the services have folded all that is published and `topics` hold all that comes of it.
 
     `started`: for how many seconds a worker can have consumed by now, None while it cannot; the clock starts when it
     first can. `each` is called with every look. Errors: StackRefused when a process ends, or nothing moves for a while.
     """
     folded, moved = Folded(began=float("inf")), time.monotonic()
-    async with Output(lab.settings, topic) as output, Watch(lab.settings, services) as watch:
+    async with Output(lab.settings, *topics) as output, Watch(lab.settings, services) as watch:
         while True:
             now = time.monotonic()
             if folded.began > now and (ago := started()) is not None:

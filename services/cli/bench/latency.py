@@ -71,7 +71,7 @@ def measure(options: Options, steps: Steps) -> list[Run]:
 
 
 async def _caught_up(lab: Lab) -> None:
-    await until_folded(lab, EVERY, COMMISSIONS, lambda: 0.0)
+    await until_folded(lab, EVERY, (COMMISSIONS,), lambda: 0.0)
 
 
 async def _capacity(lab: Lab, options: Options) -> float:
