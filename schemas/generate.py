@@ -484,7 +484,9 @@ def stale(texts: dict[str, str]) -> list[str]:
 def pages() -> dict[Path, str]:
     """Every generated file outside of `generated`, with its text."""
     access: dict[Path, str] = importlib.import_module("services.cli.access").files()
-    return {rules.PAGE: rules.page(), defences.PAGE: defences.page(), faults.PAGE: faults.page(), **access}
+    benchmarks: dict[Path, str] = importlib.import_module("services.cli.bench.page").files()
+    tables = {defences.PAGE: defences.page(), faults.PAGE: faults.page()}
+    return {rules.PAGE: rules.page(), **tables, **access, **benchmarks}
 
 
 def stale_pages(texts: dict[Path, str]) -> list[Path]:

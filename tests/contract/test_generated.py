@@ -76,6 +76,7 @@ def test_generated_pages_and_access_rules_are_fresh() -> None:
     assert [path.name for path in stale_pages(written)] == [], "run `make docs`"
     assert {path.name for path in written} == {
         "rules.md",
+        "benchmarks.md",
         "defences.md",
         "faults.md",
         "kafka-acls.sh",

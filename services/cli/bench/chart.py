@@ -1,4 +1,4 @@
-"""Charts as SVG files that stand alone, the same bytes for the same data: lines over time, and bars."""
+"""Charts as SVG files that stand alone, the same bytes for the same data."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import cycle, pairwise
@@ -7,7 +7,6 @@ from xml.sax.saxutils import escape
 WIDTH, LEFT, RIGHT, TOP, PLOT, ROW = 900, 70, 20, 40, 260, 20
 COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#17becf", "#8c564b", "#7f7f7f")
 MOST_TICKS = 6
-BAR, LABELS = 26, 260
 
 
 def rates(title: str, runs: Mapping[str, Sequence[tuple[float, int]]]) -> str:
@@ -34,19 +33,6 @@ def _differences(over_time: Sequence[tuple[float, int]]) -> Iterator[tuple[float
     for (since, before), (until, after) in pairwise(over_time):
         if until > since:
             yield until, (after - before) / (until - since)
-
-
-def bars(title: str, values: Mapping[str, float]) -> str:
-    """One bar for each label, the number beside it."""
-    scale = (WIDTH - LABELS - 100) / max(1e-9, *values.values(), 0.0)
-    parts = []
-    for row, (label, value) in enumerate(values.items()):
-        y = TOP + row * BAR
-        parts.append(_text(LABELS - 8, y + 15, label, "end"))
-        width = max(1.0, value * scale)
-        parts.append(f'<rect x="{LABELS}" y="{y}" width="{width:.1f}" height="{BAR - 6}" fill="{COLOURS[0]}"/>')
-        parts.append(_text(LABELS + width + 6, y + 15, f"{value:,.0f}"))
-    return _svg(title, TOP + len(values) * BAR + ROW, parts)
 
 
 def _ticks(most: float) -> Iterator[float]:

@@ -22,7 +22,7 @@ STUCK_SECONDS = 180.0
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """`at`: seconds of the monotonic clock. `readable`: records on the topics that are watched; `unread`: those that the
+    """`at`: seconds of the monotonic clock. `readable`: records on the topics that are watched; `unread`: what the
     folding services have before them."""
 
     at: float
