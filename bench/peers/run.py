@@ -282,7 +282,7 @@ def main() -> int:
         print(f"bench-peers: {refused}", file=sys.stderr)
         return 1
     told = f"make bench-peers ARGS='--payments {args.payments} --customers {args.customers} --rounds {args.rounds}"
-    told += (" --kill" if args.kill else "") + "'"
+    told += "".join(f" --peer {name}" for name in args.peer or ()) + (" --kill" if args.kill else "") + "'"
     versions = {"PostgreSQL": postgres.version()} if "postgres" in names else {}
     outcome = result("peers", told, found, versions)
     show(steps.console, outcome)

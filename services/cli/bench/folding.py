@@ -75,10 +75,10 @@ class Folded:
     @property
     def over_time(self) -> list[tuple[float, int]]:
         """Seconds since the beginning, records readable by then: one a second."""
-        base, found = self.first.readable, list[tuple[float, int]]()
+        base, found = self.first.readable, [(0.0, 0)]
         for sample in self.samples:
             second = sample.at - self.began
-            if second >= len(found) and sample.at <= self.last.at:
+            if second >= len(found) and sample.at < self.last.at:
                 found.append((round(second, 2), sample.readable - base))
         return [*found, (round(self.seconds, 2), self.last.readable - base)]
 
