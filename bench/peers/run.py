@@ -6,7 +6,8 @@ Each run has a Kafka of its own, that is warm and holds the input before the pee
 record that is consumed to the last output that is readable. Every output is held against the program. What is shown is
 each figure's median over the rounds. Easier than refstream's duty: Kafka Streams, Faust and the PostgreSQL worker
 decide in the order of arrival, put by or drop a payment that comes before its referral, and keep no ledger and no
-refunds. Faust folds the referrals before its clock starts; all others within it.
+refunds. Faust folds the referrals before its clock starts, and its payments are published while it runs, since its
+tables lose what was not written yet when it is stopped; all others find both on Kafka, and fold both by the clock.
 """
 
 import argparse
@@ -33,7 +34,7 @@ from services.cli.bench.folding import LOOK_SECONDS, Folded, Output, Sample
 from services.cli.bench.lab import Lab, Running
 from services.cli.bench.load import publish
 from services.cli.bench.result import Run, result, show, write
-from services.cli.bench.workload import TIERS, Decided, Workload, half_even
+from services.cli.bench.workload import TIERS, Decided, Record, Workload, half_even
 from services.cli.demo.steps import Steps
 from services.local.refusal import StackRefused
 
@@ -42,7 +43,7 @@ BUILD = HERE.parent.parent / "build" / "peers"
 PYTHON = BUILD / "bin" / "python"
 QUIET_SECONDS, QUIET_AFTER_KILL_SECONDS = 5.0, 30.0
 """Nothing more comes when all is there and so long nothing came."""
-STUCK_SECONDS = 240.0
+STUCK_SECONDS, GIVEN_UP = 240.0, 0.5
 GROUP = "w1"
 
 
@@ -114,10 +115,12 @@ def measure(peer: Peer, payments: int, customers: int, kill: bool, steps: Steps)
             if peer.referrals_first:
                 worker = peer.start(lab)
                 asyncio.run(_until_bound(lab, workload.customers))
-                lab.stop([worker])
-            asyncio.run(publish(lab.settings, PAYMENTS.name, workload.payments()))
+            else:
+                asyncio.run(publish(lab.settings, PAYMENTS.name, workload.payments()))
+                worker = peer.start(lab)
         with steps.step(f"{peer.name}: folding") as step:
-            run = asyncio.run(_followed(lab, peer, expected, kill))
+            payments_to_come = workload.payments() if peer.referrals_first else ()
+            run = asyncio.run(_followed(lab, peer, worker, expected, kill, payments_to_come))
             step.said = f"{peer.name}: {payments:,} payments in {run.figures['seconds']:.1f} s"
         with steps.step(f"{peer.name}: every output held against the program"):
             return asyncio.run(_checked(lab, peer, workload, run))
@@ -141,11 +144,11 @@ async def _until_bound(lab: Lab, referrals: int) -> None:
         await admin.close()
 
 
-async def _followed(lab: Lab, peer: Peer, expected: int, kill: bool) -> Run:
-    """From the start of the worker until nothing more comes."""
-    folded, worker, killed_at = Folded(began=float("inf")), peer.start(lab), 0.0
-    moved = time.monotonic()
-    async with Output(lab.settings, COMMISSIONS) as output:
+async def _followed(lab: Lab, peer: Peer, worker: Running, expected: int, kill: bool, to_come: Iterable[Record]) -> Run:
+    """From the start of the worker until nothing more comes. `to_come`: payments that are published meanwhile."""
+    folded, killed_at, moved = Folded(began=float("inf")), 0.0, time.monotonic()
+    async with Output(lab.settings, COMMISSIONS) as output, asyncio.TaskGroup() as beside:
+        beside.create_task(publish(lab.settings, PAYMENTS.name, to_come))
         while True:
             now = time.monotonic()
             if folded.began > now and (at := _first(worker)) is not None:
@@ -161,6 +164,8 @@ async def _followed(lab: Lab, peer: Peer, expected: int, kill: bool) -> Run:
             if sample.readable >= expected and now - moved > quiet:
                 break
             if now - moved > STUCK_SECONDS:
+                if sample.readable > GIVEN_UP * expected:
+                    break  # what is missing is a finding about the peer
                 raise StackRefused(f"{peer.name} has said {sample.readable} of {expected}:\n{worker.child.log_tail()}")
             lab.refuse_dead()
             await asyncio.sleep(max(0.0, LOOK_SECONDS - (time.monotonic() - now)))
