@@ -128,10 +128,10 @@ async def _checked(settings: Settings, workload: Workload) -> tuple[Decided, str
     async with Output(settings, COMMISSIONS) as output:
         decided = Decided.of(workload, await output.values())
     expected = workload.balances()
-    return decided, decided.fault(expected, await _accrued(settings, workload))
+    return decided, decided.fault(expected, await accrued(settings, workload))
 
 
-async def _accrued(settings: Settings, workload: Workload) -> dict[str, int]:
+async def accrued(settings: Settings, workload: Workload) -> dict[str, int]:
     """Partner → what its books in Redis say was accrued, in cents."""
     redis = connect(settings.redis_url())
     reader = RedisReader(settings.partitions, redis, Codec.of(settings))

@@ -16,7 +16,8 @@ from services.cli.service import Service
 from services.local.refusal import StackRefused
 from services.runtime.settings import Settings
 
-LOOK_SECONDS = 0.1
+LOOK_SECONDS, PARTITIONS_A_LOOK = 0.1, 8
+"""The more partitions, the more a look asks of Redis: beyond so many it looks less often."""
 STUCK_SECONDS = 180.0
 
 
@@ -134,6 +135,7 @@ async def until_folded(
     first can. `each` is called with every look. Errors: StackRefused when a process ends, or nothing moves for a while.
     """
     folded, moved = Folded(began=float("inf")), time.monotonic()
+    look_seconds = LOOK_SECONDS * max(1, lab.settings.partitions / PARTITIONS_A_LOOK)
     async with Output(lab.settings, *topics) as output, Watch(lab.settings, services) as watch:
         while True:
             now = time.monotonic()
@@ -151,4 +153,4 @@ async def until_folded(
             if now - moved > STUCK_SECONDS:
                 raise StackRefused(f"nothing moves for {STUCK_SECONDS:.0f} s, {sample.unread} records are unread")
             lab.refuse_dead()
-            await asyncio.sleep(max(0.0, LOOK_SECONDS - (time.monotonic() - now)))
+            await asyncio.sleep(max(0.0, look_seconds - (time.monotonic() - now)))

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from schemas.topics import COMMISSIONS, PAYMENTS, REFERRALS
-from services.cli.bench.commission import FOLDING, cost, started
+from services.cli.bench.commission import FOLDING, accrued, cost, started
 from services.cli.bench.folding import Folded, until_folded
 from services.cli.bench.lab import Lab
 from services.cli.bench.load import publish
@@ -59,6 +59,7 @@ def measure(point: Point, steps: Steps) -> Run:
             asyncio.run(publish(lab.settings, PAYMENTS.name, workload.payments()))
             folded = _folded(lab, point)
             paid = asyncio.run(_redis_bytes(lab))
+            is_right = asyncio.run(accrued(lab.settings, workload)) == workload.balances()
             step.said = f"{point.label}: {point.payments:,} payments folded in {folded.seconds:.1f} s"
         memory = {
             "redis_without_payments_per_customer_bytes": (bound - empty) / point.customers,
@@ -72,6 +73,7 @@ def measure(point: Point, steps: Steps) -> Run:
             cpu_seconds=folded.cpu_seconds,
             peak_memory_mb=folded.peak_memory_mb,
             over_time=folded.over_time,
+            fault="" if is_right else "balances differ",
         )
 
 

@@ -53,7 +53,9 @@ async def _asked(lab: Lab, name: str, probes: Sequence[Probe], options: Options)
     cpu = {used: round(spent - before.cpu_seconds.get(used, 0.0), 3) for used, spent in after.cpu_seconds.items()}
     return Run(
         label=f"{name}, {options.connections} connections",
-        figures={f"{name}_per_s": round(len(latencies) / seconds, 1)} | summary(name, latencies) | {"failed": failed},
+        figures={"requests_per_s": round(len(latencies) / seconds, 1)}
+        | summary("request", latencies)
+        | {"failed": failed},
         cpu_seconds=cpu,
         peak_memory_mb={used: round(memory, 1) for used, memory in after.memory_mb.items()},
         fault=f"{failed} requests failed" if failed else "",

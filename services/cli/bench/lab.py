@@ -105,6 +105,8 @@ class Lab(AbstractContextManager["Lab"]):
                 "port": port,
                 "public_url": f"http://127.0.0.1:{port}",
                 "local": True,
+                "kafka_security_protocol": "PLAINTEXT",
+                "clock_offset": 0,
             }
         )
 
