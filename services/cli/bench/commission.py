@@ -54,7 +54,12 @@ def measure(options: Options, steps: Steps) -> Run:
         with steps.step("folding") as step:
             killing = _Killing(lab, options)
             workers = killing.workers = lab.work(FOLDING, options.workers)
-            folded = asyncio.run(until_folded(lab, FOLDING, (COMMISSIONS,), lambda: started(workers), killing.look))
+
+            def look(sample: Sample) -> None:
+                step.left(sample.unread)
+                killing.look(sample)
+
+            folded = asyncio.run(until_folded(lab, FOLDING, (COMMISSIONS,), lambda: started(workers), look))
             step.said = f"{options.payments:,} payments folded in {folded.seconds:.1f} s"
         figures = cost(workload, folded) | killing.figures(folded)
         with steps.step("every decision and balance held against the program"):

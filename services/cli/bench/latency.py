@@ -15,8 +15,9 @@ from itertools import count
 import aiohttp
 
 from schemas.topics import COMMISSIONS, PAYMENTS, REFERRALS
+from services.cli.bench.commission import started
 from services.cli.bench.folding import Output, until_folded
-from services.cli.bench.lab import Lab
+from services.cli.bench.lab import Lab, Running
 from services.cli.bench.load import publish
 from services.cli.bench.probes import Api, Probe, prepare
 from services.cli.bench.result import Run
@@ -48,13 +49,14 @@ def measure(options: Options, steps: Steps) -> list[Run]:
             probes = asyncio.run(prepare(lab.settings, PROBES))
             referrals = Workload(0, options.customers).referrals()
             asyncio.run(publish(lab.settings, REFERRALS.name, referrals))
-            lab.await_ready(lab.work(EVERY))
+            workers = lab.work(EVERY)
+            lab.await_ready(workers)
             lab.serve()
             asyncio.run(_caught_up(lab))
         capacity, published = options.capacity, 0
         if not capacity:
             with steps.step("measuring the capacity") as step:
-                capacity, published = asyncio.run(_capacity(lab, options)), options.capacity_payments
+                capacity, published = _capacity(lab, workers, options), options.capacity_payments
                 step.said = f"the capacity is {capacity:,.0f} payments/s"
         runs = []
         for share in options.shares:
@@ -74,13 +76,14 @@ async def _caught_up(lab: Lab) -> None:
     await until_folded(lab, EVERY, (COMMISSIONS,), lambda: 0.0)
 
 
-async def _capacity(lab: Lab, options: Options) -> float:
-    """Payments a second from the first published to the last balance, all of them published at once."""
+def _capacity(lab: Lab, workers: list[Running], options: Options) -> float:
+    """Payments a second from the first read to the last balance: all are on Kafka before fresh workers start."""
     workload = Workload(options.capacity_payments, options.customers)
-    began = time.monotonic()
-    await publish(lab.settings, PAYMENTS.name, workload.payments())
-    await _caught_up(lab)
-    return workload.count / (time.monotonic() - began)
+    lab.stop(workers)
+    asyncio.run(publish(lab.settings, PAYMENTS.name, workload.payments()))
+    fresh = lab.work(EVERY)
+    folded = asyncio.run(until_folded(lab, EVERY, (COMMISSIONS,), lambda: started(fresh)))
+    return workload.count / folded.seconds
 
 
 async def _timed(lab: Lab, probes: Sequence[Probe], options: Options) -> dict[str, float]:

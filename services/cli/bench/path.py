@@ -74,7 +74,8 @@ def measure(options: Options, steps: Steps) -> Run:
             step.said = f"{facts.count:,} events are on Kafka"
         with steps.step("folding") as step:
             workers = lab.work(EVERY, options.workers)
-            folded = asyncio.run(until_folded(lab, EVERY, SAID, lambda: started(workers)))
+            looked = until_folded(lab, EVERY, SAID, lambda: started(workers), lambda sample: step.left(sample.unread))
+            folded = asyncio.run(looked)
             step.said = f"{facts.count:,} events folded in {folded.seconds:.1f} s"
         return _run(options, facts, folded, asyncio.run(_lacking(lab, facts, options.customers)))
 
