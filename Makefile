@@ -39,7 +39,7 @@ faults: $(STAMP) ## the long run of tests/faults: hours
 bench: $(STAMP) ## all benchmarks at a small size; `refstream bench --help` has each at its own
 	$(BIN)/refstream bench
 
-bench-peers: $(STAMP) build/peers/.installed ## W1 beside Kafka Streams, Faust, PostgreSQL: an hour; ARGS='--help'
+bench-peers: $(STAMP) build/peers/.installed ## W1 beside Kafka Streams, Faust, PostgreSQL and more; ARGS='--help'
 	$(BIN)/python bench/peers/run.py $(ARGS)
 
 build/peers/.installed: requirements-peers.lock

@@ -31,7 +31,7 @@ OUT = Path("build/bench")
 def bench(ctx: typer.Context, out: Folder = OUT) -> None:
     """Measure throughput, latency, growth and recovery with seeded workloads on a real Kafka and Valkey.
 
-    Without a sub-command all of them run at a small size, in about five minutes on an idle machine: to see that they
+    Without a sub-command all of them run at a small size, which takes some minutes: to see that they
     work and what they tell, not for figures to quote. Everything runs in throw-away folders, on free ports, and is gone
     afterwards; the results are JSON files that `refstream bench compare` puts side by side. Exits with 1 when a result
     is not what the program promises.
