@@ -30,6 +30,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from schemas.topics import COMMISSIONS, PAYMENTS, REFERRALS
 from services.cli.bench import commission
 from services.cli.bench.chart import rates
+from services.cli.bench.command import leave
 from services.cli.bench.folding import LOOK_SECONDS, Folded, Output, Sample
 from services.cli.bench.lab import Lab, Running
 from services.cli.bench.load import publish
@@ -279,7 +280,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("build/bench"), help="folder of the result")
     args = parser.parse_args()
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    signal.signal(signal.SIGTERM, leave)
     names, steps = args.peer or list(ALL), Steps()
     try:
         found = _measured(names, args, steps)

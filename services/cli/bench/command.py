@@ -38,10 +38,15 @@ def bench(ctx: typer.Context, out: Folder = OUT) -> None:
     """
     _refuse_without_tools()
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # a topic that was just made may want a second attempt
-    # Whatever ends it, the servers end with it.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    signal.signal(signal.SIGTERM, leave)
     if ctx.invoked_subcommand is None:
         _all_small(out)
+
+
+def leave(*_: object) -> None:
+    """End as after Ctrl-C, so that the servers end too; told again, it goes on taking them down."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.exit(128 + signal.SIGTERM)
 
 
 def _refuse_without_tools() -> None:
