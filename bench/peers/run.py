@@ -172,7 +172,7 @@ async def _followed(lab: Lab, peer: Peer, worker: Running, expected: int, kill: 
             await asyncio.sleep(max(0.0, LOOK_SECONDS - (time.monotonic() - now)))
     figures = _figures(folded, expected)
     if killed_at:
-        figures["output_again_after_seconds"] = commission.output_again(folded, killed_at)
+        figures |= commission.output_again(folded, killed_at)
     return Run(
         label=peer.name,
         figures=figures,

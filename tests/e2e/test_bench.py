@@ -9,7 +9,7 @@ pytestmark = [pytest.mark.infra, pytest.mark.kill]
 
 
 def test_workers_that_are_killed_lose_and_double_nothing_and_redis_can_be_rebuilt() -> None:
-    run = measure(Options(payments=2_000, customers=200, kill=True, rebuild=True), Steps())
+    run = measure(Options(payments=8_000, customers=400, kill=True, rebuild=True), Steps())
     assert run.fault == ""
     assert run.figures["missing"] == run.figures["decided_twice"] == 0
     assert 0 < run.figures["output_again_after_seconds"] < run.figures["seconds"]
@@ -21,4 +21,4 @@ def test_workers_that_are_killed_lose_and_double_nothing_and_redis_can_be_rebuil
     records = [count for _, count in run.over_time]
     assert seconds == sorted(seconds)
     assert records == sorted(records)
-    assert records[-1] >= 2_000
+    assert records[-1] >= 8_000

@@ -118,14 +118,14 @@ class _Killing:
     def figures(self, folded: Folded) -> dict[str, float]:
         if self._killed_at is None:
             return {}
-        return {"output_again_after_seconds": output_again(folded, self._killed_at)}
+        return output_again(folded, self._killed_at)
 
 
-def output_again(folded: Folded, killed_at: float) -> float:
-    """Seconds from a kill to the next output that is readable."""
+def output_again(folded: Folded, killed_at: float) -> dict[str, float]:
+    """Seconds from a kill to the next output that is readable; empty where all had been said before."""
     after = [sample for sample in folded.samples if sample.at >= killed_at + SEEN_AGAIN_SECONDS]
-    again = next(sample for sample in after if sample.readable > after[0].readable)
-    return again.at - killed_at
+    again = next((sample for sample in after if sample.readable > after[0].readable), None)
+    return {"output_again_after_seconds": again.at - killed_at} if again else {}
 
 
 async def _checked(settings: Settings, workload: Workload) -> tuple[Decided, str]:
