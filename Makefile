@@ -7,10 +7,11 @@ STAMP := .venv/.installed
 FAST := $(wildcard tests/unit tests/golden tests/properties tests/contract)
 .DEFAULT_GOAL := help
 TOOLS := build/tools/bin
-.PHONY: help setup demo test check faults lint format up down docs audit sbom secrets lock
+PEERS := build/peers/bin
+.PHONY: help setup demo test check faults bench bench-peers lint format up down docs audit sbom secrets lock
 
 help: ## this list
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  \1\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 15
 
 setup: $(STAMP) ## the virtual environment in .venv, from requirements.lock
 
@@ -34,6 +35,18 @@ check: $(STAMP) lint ## the inner loop, in seconds: ruff, mypy, tests without Ka
 faults: $(STAMP) ## the long run of tests/faults: hours
 	REFSTREAM_FAULTS=long $(BIN)/pytest -q tests/faults tests/properties/test_rebuild.py tests/e2e/test_crashes.py
 	REFSTREAM_LONG=1 $(BIN)/pytest -q -m long tests/contract/test_fuzz.py tests/e2e/test_fuzz_http.py
+
+bench: $(STAMP) ## all benchmarks at a small size; `refstream bench --help` has each at its own
+	$(BIN)/refstream bench
+
+bench-peers: $(STAMP) build/peers/.installed ## W1 beside Kafka Streams, Faust, PostgreSQL and more; ARGS='--help'
+	$(BIN)/python bench/peers/run.py $(ARGS)
+
+build/peers/.installed: requirements-peers.lock
+	@test -n "$(PYTHON)" || { echo 'Python 3.11 or later is needed on the path; or set PYTHON=/path/to/python3.11' >&2; exit 1; }
+	@test -x $(PEERS)/python || $(PYTHON) -m venv build/peers
+	$(PEERS)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements-peers.lock
+	@touch $@
 
 lint: $(STAMP) ## ruff and mypy --strict
 	$(BIN)/ruff check .
@@ -76,8 +89,10 @@ secrets: build/tools/.installed ## secrets in tracked files
 # Needs uv, and only when a dependency changes. No index addresses: the lock holds names, versions and hashes.
 lock: ## writes the lock files anew
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
-	  --no-emit-index-url --no-emit-find-links --extra local --extra dev pyproject.toml -o requirements.lock
+	  --no-emit-index-url --no-emit-find-links --extra local --extra bench --extra dev pyproject.toml -o requirements.lock
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
 	  --no-emit-index-url --no-emit-find-links -c requirements.lock pyproject.toml -o requirements-runtime.lock
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
 	  --no-emit-index-url --no-emit-find-links --group pyproject.toml:tools -o requirements-tools.lock
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
+	  --no-emit-index-url --no-emit-find-links --group pyproject.toml:peers -o requirements-peers.lock

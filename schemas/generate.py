@@ -485,12 +485,14 @@ def pages() -> dict[Path, str]:
     """Every generated file outside of `generated`, with its text."""
     access: dict[Path, str] = importlib.import_module("services.cli.access").files()
     metrics = importlib.import_module("services.runtime.metrics")
+    benchmarks: dict[Path, str] = importlib.import_module("services.cli.bench.page").files()
     return {
         rules.PAGE: rules.page(),
         metrics.PAGE: metrics.page(),
         defences.PAGE: defences.page(),
         faults.PAGE: faults.page(),
         **access,
+        **benchmarks,
     }
 
 

@@ -22,6 +22,7 @@ from services.cli import (
     verify,
     worker,
 )
+from services.cli.bench import command as bench
 from services.cli.demo import command as demo
 
 
@@ -61,6 +62,7 @@ app.command("demo", rich_help_panel=LOCAL)(demo.demo)
 app.command("up", rich_help_panel=LOCAL)(up.up)
 app.command("down", rich_help_panel=LOCAL)(down.down)
 app.command("status", rich_help_panel=LOCAL)(status.status)
+app.add_typer(bench.app, name="bench", rich_help_panel=LOCAL)
 app.command("worker", rich_help_panel=DEPLOYED)(worker.worker)
 app.command("api", rich_help_panel=DEPLOYED)(api.api)
 app.command("topics", rich_help_panel=DEPLOYED)(topics.topics)

@@ -8,7 +8,7 @@ import fcntl
 import hashlib
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,17 +23,17 @@ AT_A_TIME = 8
 TIMEOUT_SECONDS = 60
 
 
-def classpath(cache: Path) -> list[Path]:
-    """Kafka's jars in the cache directory, fetched where they are missing.
+def classpath(cache: Path, lock: Path = LOCK) -> list[Path]:
+    """The jars of a lock (Kafka's own) in the cache directory, fetched where they are missing.
 
     May take some seconds the first time. Raises StackRefused where they cannot be had or are not what they were.
     """
-    hashes = {name: digest for digest, name in map(str.split, LOCK.read_text().splitlines())}
-    lock_hash = hashlib.sha256(LOCK.read_bytes()).hexdigest()[:16]
-    folder = cache / f"kafka-{KAFKA_VERSION}-{lock_hash}"
+    hashes = {name: digest for digest, name in map(str.split, lock.read_text().splitlines())}
+    lock_hash = hashlib.sha256(lock.read_bytes()).hexdigest()[:16]
+    folder = cache / f"{lock.stem}-{KAFKA_VERSION}-{lock_hash}"
     if not folder.is_dir():
         cache.mkdir(parents=True, exist_ok=True)
-        with _one_at_a_time(cache / "kafka.lock"):
+        with _one_at_a_time(cache / f"{lock.stem}.lock"):
             if not folder.is_dir():
                 _fetch(hashes, folder, cache)
     return sorted(folder.glob("*.jar"))
@@ -90,13 +90,13 @@ def _get(coordinate: str, repository: Path) -> Path:
     return jar
 
 
-def write_lock() -> None:
+def write_lock(roots: Iterable[str] = ROOTS, lock: Path = LOCK) -> None:
     """Resolve the roots with all that they need, and write the list of coordinates and hashes."""
     import jgo
 
-    artifacts = {f"{a.groupId}:{a.artifactId}:{a.version}": a for root in ROOTS for a in jgo.resolve(root)}
+    artifacts = {f"{a.groupId}:{a.artifactId}:{a.version}": a for root in roots for a in jgo.resolve(root)}
     lines = [f"{hashlib.sha256(a.resolve().read_bytes()).hexdigest()}  {name}" for name, a in sorted(artifacts.items())]
-    LOCK.write_text("\n".join(lines) + "\n")
+    lock.write_text("\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Valkey as a child process, on loopback, its data written to an append-only file."""
 
 import shutil
+import subprocess
 from pathlib import Path
 
 from services.local.child import Child
@@ -21,6 +22,12 @@ def server() -> str:
             "the path, or set REFSTREAM_REDIS to one that runs"
         )
     return found
+
+
+def server_version() -> str:
+    """What the server program says of itself: the number alone."""
+    said = subprocess.run([server(), "--version"], capture_output=True, text=True, check=False).stdout
+    return next((word.removeprefix("v=") for word in said.split() if word.startswith("v=")), "")
 
 
 class Valkey:

@@ -22,7 +22,6 @@ import gc
 import importlib
 import logging
 import os
-import tempfile
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import Any
@@ -169,6 +168,9 @@ class _App(faust.App):  # type: ignore[misc]
 
     def _new_transport(self) -> Any:
         return _Transport(self.conf.broker_consumer, self)
+
+    def _create_directories(self) -> None:
+        """None: they are for tables, and there are no tables."""
 
     async def on_start(self) -> None:
         try:
@@ -509,7 +511,6 @@ def build_app(service: str, settings: Settings) -> Any:
         consumer_auto_offset_reset="earliest",
         web_enabled=False,
         worker_redirect_stdouts=False,
-        datadir=tempfile.mkdtemp(prefix="refstream-faust-"),  # Faust wants one; without tables nothing is in it
     )
     keeper = app.keeper = Keeper(settings, stages)
     keeper.app = app

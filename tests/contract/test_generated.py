@@ -77,6 +77,7 @@ def test_generated_pages_and_access_rules_are_fresh() -> None:
     assert {path.name for path in written} == {
         "rules.md",
         "metrics.md",
+        "benchmarks.md",
         "defences.md",
         "faults.md",
         "kafka-acls.sh",

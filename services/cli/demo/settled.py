@@ -1,5 +1,6 @@
-"""Whether every service has caught up with the log: exact, and cheap enough to ask twice a second."""
+"""Whether services have caught up with the log: exact, and cheap enough to ask several times a second."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,10 +21,13 @@ class Behind:
 
 
 class Watch:
-    """Compares the cells' positions in Redis with the ends of their topics. An async context manager."""
+    """Compares the cells' positions in Redis with the ends of their topics. An async context manager.
 
-    def __init__(self, settings: Settings) -> None:
-        self._stages = [stage for service in Service for stage in stages_of(service.value, settings)]
+    `services`: those that are looked at.
+    """
+
+    def __init__(self, settings: Settings, services: Iterable[Service] = tuple(Service)) -> None:
+        self._stages = [stage for service in services for stage in stages_of(service.value, settings)]
         self._partitions = range(settings.partitions)
         topics = {topic.name for stage in self._stages for topic in stage.reads}
         self._every = [TopicPartition(topic, partition) for topic in sorted(topics) for partition in self._partitions]

@@ -1,0 +1,150 @@
+"""`refstream bench latency`: W3, how soon a payment shows in a balance and a withdrawal is decided, under load.
+
+Open loop: what is timed begins at its appointed time, whether or not what began before has ended, and its latency
+counts from that time on. So a system that stalls shows the wait of all that should have begun meanwhile.
+"""
+
+import asyncio
+import math
+import sys
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from itertools import count
+
+import aiohttp
+
+from schemas.topics import COMMISSIONS, PAYMENTS, REFERRALS
+from services.cli.bench.commission import started
+from services.cli.bench.folding import Output, until_folded
+from services.cli.bench.lab import Lab, Running
+from services.cli.bench.load import publish
+from services.cli.bench.probes import Api, Probe, prepare
+from services.cli.bench.result import Run
+from services.cli.bench.workload import Workload
+from services.cli.demo.steps import Steps
+from services.cli.service import Service
+
+EVERY = tuple(Service)
+PROBES, LEAD_SECONDS = 400, 5.0
+QUANTILES = {"p50": 0.5, "p99": 0.99, "p999": 0.999}
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """`capacity`: payments a second, measured where it is 0. `per_second`: payments and withdrawals timed, of each."""
+
+    shares: Sequence[int]
+    seconds: float
+    capacity: float = 0.0
+    per_second: float = 10.0
+    customers: int = 50_000
+    capacity_payments: int = 100_000
+
+
+def measure(options: Options, steps: Steps) -> list[Run]:
+    """A run for each share of the capacity. All services, and the API, run. Errors: StackRefused."""
+    with Lab() as lab:
+        with steps.step("workers and API run, partners have money"):
+            probes = asyncio.run(prepare(lab.settings, PROBES))
+            referrals = Workload(0, options.customers).referrals()
+            asyncio.run(publish(lab.settings, REFERRALS.name, referrals))
+            workers = lab.work(EVERY)
+            lab.await_ready(workers)
+            lab.serve()
+            asyncio.run(_caught_up(lab))
+        capacity, published = options.capacity, 0
+        if not capacity:
+            with steps.step("measuring the capacity") as step:
+                capacity, published = _capacity(lab, workers, options), options.capacity_payments
+                step.said = f"the capacity is {capacity:,.0f} payments/s"
+        runs = []
+        for share in options.shares:
+            rate, seconds = capacity * share / 100, options.seconds + 2 * LEAD_SECONDS
+            with steps.step(f"{share} % of the capacity for {options.seconds:.0f} s"):
+                arguments = [str(rate), str(seconds), str(options.customers), str(published)]
+                load = lab.run("load", [sys.executable, "-P", "-m", "services.cli.bench.pace", *arguments])
+                figures = asyncio.run(_timed(lab, probes, options))
+                lab.stop([load])
+                asyncio.run(_caught_up(lab))
+            published += int(rate * seconds)
+            runs.append(Run(label=f"{share} % of capacity", figures={"capacity_payments_per_s": capacity} | figures))
+        return runs
+
+
+async def _caught_up(lab: Lab) -> None:
+    await until_folded(lab, EVERY, (COMMISSIONS,), lambda: 0.0)
+
+
+def _capacity(lab: Lab, workers: list[Running], options: Options) -> float:
+    """Payments a second from the first read to the last balance: all are on Kafka before fresh workers start."""
+    workload = Workload(options.capacity_payments, options.customers)
+    lab.stop(workers)
+    asyncio.run(publish(lab.settings, PAYMENTS.name, workload.payments()))
+    fresh = lab.work(EVERY)
+    folded = asyncio.run(until_folded(lab, EVERY, (COMMISSIONS,), lambda: started(fresh)))
+    return workload.count / folded.seconds
+
+
+async def _timed(lab: Lab, probes: Sequence[Probe], options: Options) -> dict[str, float]:
+    """Time payments and withdrawals while the load runs."""
+    await asyncio.sleep(LEAD_SECONDS)
+    async with Api(lab.settings, lab.url) as api, Output(lab.settings, PAYMENTS) as payments:
+        before, began = await payments.readable(), time.monotonic()
+        paid, decided = await asyncio.gather(
+            open_loop(api.pay, probes, options.per_second, options.seconds),
+            open_loop(api.withdraw, probes[::-1], options.per_second, options.seconds),
+        )
+        rate = (await payments.readable() - before) / (time.monotonic() - began)
+    return (
+        {"load_payments_per_s": rate}
+        | summary("payment_to_balance", paid.seconds)
+        | summary("withdrawal", decided.seconds)
+        | {"payments_timed": len(paid.seconds), "withdrawals_timed": len(decided.seconds)}
+        | {"given_up": paid.failed + decided.failed}
+    )
+
+
+# --- open loop ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Timed:
+    """`seconds`: from each one's appointed time to its end, of those that failed too."""
+
+    seconds: list[float]
+    failed: int
+
+
+async def open_loop(
+    do: Callable[[Probe], Awaitable[bool]], probes: Sequence[Probe], per_second: float, seconds: float
+) -> Timed:
+    """Begin `per_second` a second, on time, whatever became of those before; returns when all have ended."""
+    began = time.monotonic()
+    tasks = []
+    for number in count():
+        appointed = began + number / per_second
+        if appointed >= began + seconds:
+            break
+        await asyncio.sleep(max(0.0, appointed - time.monotonic()))
+        tasks.append(asyncio.create_task(_one(do, probes[number % len(probes)], appointed)))
+    ended = await asyncio.gather(*tasks)
+    return Timed([latency for latency, _ in ended], sum(not succeeded for _, succeeded in ended))
+
+
+async def _one(do: Callable[[Probe], Awaitable[bool]], probe: Probe, appointed: float) -> tuple[float, bool]:
+    try:
+        succeeded = await do(probe)
+    except (aiohttp.ClientError, TimeoutError):
+        succeeded = False
+    return time.monotonic() - appointed, succeeded
+
+
+def summary(name: str, seconds: Sequence[float]) -> dict[str, float]:
+    """The quantiles in milliseconds, `NAME_p99_ms`: the least latency that so many have not passed."""
+    ordered = sorted(seconds)
+    return {
+        f"{name}_{quantile}_ms": round(ordered[math.ceil(share * len(ordered)) - 1] * 1000, 2)
+        for quantile, share in QUANTILES.items()
+        if ordered
+    }

@@ -1,0 +1,219 @@
+"""docs/benchmarks.md: the goals beside what was measured, from the results in bench/results."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from services.cli.bench.result import Result, Run, number, read, rows
+
+ROOT = Path(__file__).parent.parent.parent.parent
+RESULTS, PAGE = ROOT / "bench" / "results", ROOT / "docs" / "benchmarks.md"
+ORDER = ("commission", "peers", "latency", "growth", "path", "http")
+Results = Mapping[str, Result]
+
+INTRODUCTION = """\
+# Benchmarks
+
+Written by `make docs` from the results in `bench/results`; what a figure means is said by `refstream bench --help` and,
+for the peers, at the top of `bench/peers/run.py`. To measure again, on an idle machine:
+
+```
+refstream bench commission --kill --rebuild --out bench/results
+refstream bench path --out bench/results
+refstream bench latency --out bench/results
+refstream bench growth --out bench/results
+refstream bench http --out bench/results
+make bench-peers ARGS='--kill --out bench/results'
+make docs
+```
+
+Everything is generated before a clock starts or by another process, from one seed, and runs on a Kafka and a Valkey on
+the same machine as the workers. Single figures move with whatever else a machine does: peers are therefore measured in
+turns, and `cpu of others seconds` says how much CPU went to processes that are not part of a run, the measuring one
+among them.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """`measured` finds the figure, or raises LookupError where it was not measured. `met` judges it."""
+
+    name: str
+    wanted: str
+    measured: Callable[[Results], float]
+    met: Callable[[float], bool]
+
+
+def _run(results: Results, benchmark: str, fits: Callable[[str], bool]) -> Run:
+    """Errors: LookupError."""
+    for run in results[benchmark].runs:
+        if fits(run.label):
+            return run
+    raise LookupError(benchmark)
+
+
+def _figure(benchmark: str, label: str, name: str) -> Callable[[Results], float]:
+    """A figure of the run with that label, or, where the label begins with `…`, of the first one that ends so."""
+
+    def fits(own: str) -> bool:
+        return own.endswith(label[1:]) if label.startswith("…") else own == label
+
+    return lambda results: _run(results, benchmark, fits).figures[name]
+
+
+def _ratio(above: Callable[[Results], float], below: Callable[[Results], float]) -> Callable[[Results], float]:
+    return lambda results: above(results) / below(results)
+
+
+def _most(*figures: Callable[[Results], float]) -> Callable[[Results], float]:
+    return lambda results: max(figure(results) for figure in figures)
+
+
+def _sum(*figures: Callable[[Results], float]) -> Callable[[Results], float]:
+    return lambda results: sum(figure(results) for figure in figures)
+
+
+def _peer(name: str, figure: str = "payments_per_s") -> Callable[[Results], float]:
+    return _figure("peers", name, figure)
+
+
+def _memory(results: Results) -> float:
+    """The largest worker's."""
+    peak = _run(results, "growth", lambda label: label == MILLION).peak_memory_mb
+    return max(memory for name, memory in peak.items() if name.endswith("worker"))
+
+
+MILLION, TEN_THOUSAND = "1,000,000 customers", "10,000 customers"
+ALONE, KILLED, HALF = "… customers", "…, killed", "50 % of capacity"
+RATE = "payments_per_s"
+
+GOALS = (
+    Goal(
+        "W1 against Kafka Streams, exactly once",
+        "2 × or more",
+        _ratio(_peer("refstream"), _peer("kafka-streams")),
+        lambda x: x >= 2,
+    ),
+    Goal(
+        "the same, each in the second half of its run, when it is warm",
+        "1.2 × or more",
+        _ratio(_peer("refstream", f"warm_{RATE}"), _peer("kafka-streams", f"warm_{RATE}")),
+        lambda x: x >= 1.2,
+    ),
+    Goal(
+        "W1 against Faust with tables, in memory or on disk, whichever is faster",
+        "20 × or more",
+        _ratio(_peer("refstream"), _most(_peer("faust-memory"), _peer("faust-rocksdb"))),
+        lambda x: x >= 20,
+    ),
+    Goal(
+        "W1 against a PostgreSQL worker", "3 × or more", _ratio(_peer("refstream"), _peer("postgres")), lambda x: x >= 3
+    ),
+    Goal(
+        "output again after SIGKILL of every worker",
+        "within 15 s",
+        _figure("commission", KILLED, "output_again_after_seconds"),
+        lambda x: x < 15,
+    ),
+    Goal(
+        "payments decided twice, or not at all, after it",
+        "0",
+        _sum(_figure("commission", KILLED, "decided_twice"), _figure("commission", KILLED, "missing")),
+        lambda x: x == 0,
+    ),
+    Goal(
+        "CPU of commission's workers per payment, both hops",
+        "less than 40 µs",
+        _figure("commission", ALONE, "commission_cpu_per_payment_us"),
+        lambda x: x < 40,
+    ),
+    Goal(
+        "rebuilding into an empty Redis against folding it first",
+        "1 × or more",
+        _ratio(_figure("commission", ALONE, f"rebuilt_{RATE}"), _figure("commission", ALONE, RATE)),
+        lambda x: x >= 1,
+    ),
+    Goal(
+        "payment to balance at half of the capacity, p99",
+        "less than 250 ms",
+        _figure("latency", HALF, "payment_to_balance_p99_ms"),
+        lambda x: x < 250,
+    ),
+    Goal(
+        "withdrawal asked for to decided at half of the capacity, p99",
+        "less than 100 ms",
+        _figure("latency", HALF, "withdrawal_p99_ms"),
+        lambda x: x < 100,
+    ),
+    Goal("a worker's memory with 1,000,000 customers", "less than 300 MB", _memory, lambda x: x < 300),
+    Goal(
+        "Redis per customer with 12 payments",
+        "less than 1,024 bytes",
+        _figure("growth", "12 payments a customer", "redis_per_customer_bytes"),
+        lambda x: x < 1024,
+    ),
+    Goal(
+        "throughput with 1,000,000 customers against 10,000",
+        "0.8 × or more",
+        _ratio(_figure("growth", MILLION, RATE), _figure("growth", TEN_THOUSAND, RATE)),
+        lambda x: x >= 0.8,
+    ),
+    Goal(
+        "throughput with half of all paid by one partner's customers against evenly",
+        "0.7 × or more",
+        _ratio(_figure("growth", "50% of one partner", RATE), _figure("growth", TEN_THOUSAND, RATE)),
+        lambda x: x >= 0.7,
+    ),
+)
+
+
+def page(results: Results) -> str:
+    """The whole page. Pure."""
+    parts = [INTRODUCTION, "## Goals\n", "\n".join(_goals(results)) + "\n"]
+    for name in ORDER:
+        if name in results:
+            parts += _chapter(results[name])
+    return "\n".join(parts)
+
+
+def _goals(results: Results) -> Iterator[str]:
+    yield "| what | goal | measured | |"
+    yield "|---|---|---|---|"
+    for goal in GOALS:
+        try:
+            value = goal.measured(results)
+        except (LookupError, ZeroDivisionError):
+            yield f"| {goal.name} | {goal.wanted} | not measured yet | |"
+        else:
+            yield f"| {goal.name} | {goal.wanted} | {number(value)} | {'met' if goal.met(value) else 'not met'} |"
+
+
+def _chapter(result: Result) -> Iterator[str]:
+    yield f"## {result.benchmark}\n"
+    yield f"`{result.command}`\n"
+    machine = ", ".join(f"{name} {value}" for name, value in result.machine.items())
+    versions = ", ".join(f"{name} {value}" for name, value in result.versions.items())
+    yield f"Measured {result.measured_at}; {machine}; {versions}.\n"
+    yield "\n".join(_table(result)) + "\n"
+    if result.fault:
+        yield f"**Not as it must be:** {result.fault}\n"
+    if any(run.over_time for run in result.runs):
+        yield f"![records readable per second](../bench/results/{result.benchmark}.svg)\n"
+
+
+def _table(result: Result) -> Iterator[str]:
+    every = [rows(run) for run in result.runs]
+    yield _line("", *(run.label for run in result.runs))
+    yield "|---|" + "---:|" * len(every)
+    for name in dict.fromkeys(name for each in every for name in each):
+        yield _line(name, *(number(each[name]) if name in each else "" for each in every))
+
+
+def _line(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def files() -> dict[Path, str]:
+    """The page, with its text."""
+    found = [read(file) for file in sorted(RESULTS.glob("*.json"))]
+    return {PAGE: page({result.benchmark: result for result in found})}
