@@ -6,7 +6,7 @@ fold read all of the partner's sales and say the differences.
 Source: programs.md, "The rate follows the number of the partner's paying clients"; contract.md, Order.
 """
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from operator import attrgetter
@@ -117,9 +117,9 @@ def _tiers(programs: Programs, sale: Sale) -> tuple[Tier, ...]:
     return share.tiers if share else ()
 
 
-def _depth(tiers: tuple[Tier, ...]) -> int:
-    """How many clients' places tell where each tier begins; none where there is one tier alone."""
-    return tiers[-1].from_clients if len(tiers) > 1 else 0
+def _begins(tiers: tuple[Tier, ...]) -> tuple[int, ...]:
+    """With how many clients each tier begins but the lowest."""
+    return tuple(tier.from_clients for tier in tiers[1:])
 
 
 def _rate(ladder: Ladder, tiers: tuple[Tier, ...], sale: Sale) -> Decimal:
@@ -139,29 +139,32 @@ def _climb(
     ladder: Ladder, tiers: tuple[Tier, ...], sale: Sale, before: Sale | None, client: Client | None
 ) -> tuple[Ladder, Place | None] | None:
     """The ladder with the sale, and its client's new first place if that changes; None when other sales may change."""
-    depth = _depth(tiers)
     place = sale.place
-    if depth > ladder.depth and ladder.clients:
-        return None  # a version with higher tiers than seen before: count from the rows
-    ladder = replace(ladder, depth=max(depth, ladder.depth)) if depth > ladder.depth else ladder
+    begins = _begins(tiers)
+    if not set(begins) <= set(ladder.begins):
+        wider = tuple(sorted({*ladder.begins, *begins}))
+        if wider[-1] > ladder.depth and ladder.clients:
+            return None  # a version with higher tiers than seen before: count from the rows
+        ladder = replace(ladder, begins=wider)
     did = before is not None and before.accrues
-    if sale.accrues:
-        ladder = replace(ladder, latest=max(ladder.latest, place)) if place > ladder.latest else ladder
+    latest = ladder.latest
+    if sale.accrues and place > latest:
+        ladder = replace(ladder, latest=place)
     if did == sale.accrues or (did and client is not None and client.first != place):
         return ladder, None
     if did:
         return None  # a client's first payment earns no more
     if client is not None and client.first <= place:
         return ladder, None
-    full = len(ladder.firsts) == ladder.depth
-    if full and (not ladder.firsts or place > ladder.firsts[-1]):
-        more = 0 if client else 1
-        return (replace(ladder, clients=ladder.clients + more) if more else ladder), place
-    if client is not None or (ladder.firsts and place < ladder.firsts[-1]):
+    earlier = bisect_left(ladder.firsts, place)
+    if client is not None:
+        return (ladder, place) if earlier == ladder.depth else None
+    clients = ladder.clients + 1
+    # A sale behind the place has one client more now. That matters where it makes a tier's number full.
+    if place < latest and any(earlier < begin <= clients for begin in ladder.begins):
         return None
-    if ladder.firsts and place < ladder.latest:
-        return None  # sales after this place may lie above a tier now
-    return replace(ladder, clients=ladder.clients + 1, firsts=(*ladder.firsts, place)), place
+    firsts = (*ladder.firsts[:earlier], place, *ladder.firsts[earlier:])[: ladder.depth]
+    return replace(ladder, clients=clients, firsts=firsts), place
 
 
 def _recount(context: Context[Row], state: Partner, sale: Sale, caused_by: str) -> Step:
@@ -180,8 +183,9 @@ def _recount(context: Context[Row], state: Partner, sale: Sale, caused_by: str) 
     versions = {s.program_version: s for s in ordered}
     tiers = {version: _tiers(context.programs, one) for version, one in versions.items()}
     old = state.ladders.get(sale.program_id, Ladder())
-    depth = max(old.depth, *(_depth(each) for each in tiers.values()))
-    ladder = Ladder(depth, len(places), tuple(places[:depth]), latest, old.reached)
+    begins = tuple(sorted({*old.begins, *(begin for each in tiers.values() for begin in _begins(each))}))
+    counted = Ladder(begins, len(places), (), latest, old.reached)
+    ladder = replace(counted, firsts=tuple(places[: counted.depth]))
     rows: dict[str, Row | None] = _client_rows(stored, sale.program_id, firsts)
     emits: list[Emit] = []
     for one in ordered:

@@ -206,15 +206,20 @@ class Client(Struct, frozen=True, array_like=True, tag="client"):
 class Ladder(Struct, frozen=True, array_like=True):
     """A partner's paying clients under one program, as far as rates need them.
 
-    `firsts`: the earliest clients' places in order, as many as the highest tier counts (`depth`); `latest`: the latest
+    `begins`: with how many clients a tier begins, the lowest aside, in order, under any version that priced a sale;
+    `firsts`: the earliest clients' places in order, as many as the highest of those (`depth`); `latest`: the latest
     place of any sale that accrued; `reached`: the highest tier that was told.
     """
 
-    depth: int = 0
+    begins: tuple[int, ...] = ()
     clients: int = 0
     firsts: tuple[Place, ...] = ()
     latest: Place = (0, "")
     reached: int = 1
+
+    @property
+    def depth(self) -> int:
+        return self.begins[-1] if self.begins else 0
 
 
 class Partner(Struct, frozen=True, array_like=True):

@@ -63,7 +63,7 @@ def reader() -> FakeReader:
     )
     reader.by_key[(PERSONS.name, "c1")] = Profile(signup=Contact("Ann"), accounts={"a1": "Workshop"})
     reader.by_key[(SALES.name, "c2")] = Customer(payments={"p9": _payment("p9", 0)})
-    ladder = Ladder(21, 1, ((START + DAY, "p1"),), (START + DAY, "p1"))
+    ladder = Ladder((6, 21), 1, ((START + DAY, "p1"),), (START + DAY, "p1"))
     reader.by_key[(PARTNERS.name, "p-1")] = Partner({"keycrm": ladder})
     declined = {"reasons": ("outside_window",), "said": Said(1, False, "outside_window")}
     reader.rows_by_key[(PARTNERS.name, "p-1")] = {
