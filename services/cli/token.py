@@ -1,14 +1,13 @@
 """`refstream token`: a bearer token for trying the API."""
 
-import time
 from enum import StrEnum
 from typing import Annotated
 
-import jwt
 import typer
 
 from services.cli.state import running_settings
-from services.runtime.settings import Settings, SettingsRefused
+from services.runtime.settings import Settings
+from services.runtime.tokens import signed_token
 
 LIFETIME_SECONDS = 12 * 3600
 
@@ -21,21 +20,7 @@ class Role(StrEnum):
 
 def signed(settings: Settings, role: Role, sub: str) -> str:
     """A token signed with the shared secret, good for a working day of the (moved) clock. Raises SettingsRefused."""
-    if not settings.auth_secret:
-        raise SettingsRefused(
-            "there is no shared secret to sign with: start the local stack (`refstream up`) or set "
-            "REFSTREAM_AUTH_SECRET; with REFSTREAM_AUTH_JWKS_URL, tokens come from the identity provider"
-        )
-    now = int(time.time()) + settings.clock_offset
-    claims = {
-        "iss": settings.auth_issuer,
-        "aud": settings.auth_audience,
-        "sub": sub,
-        "role": role.value,
-        "iat": now,
-        "exp": now + LIFETIME_SECONDS,
-    }
-    return jwt.encode(claims, settings.auth_secret.get_secret_value(), algorithm="HS256")
+    return signed_token(settings, role.value, sub, LIFETIME_SECONDS)
 
 
 def token(

@@ -81,6 +81,9 @@ class Settings(BaseSettings):
     public_url: str | None = Field(
         None, description="Address under which browsers reach the API; stands in referral links. Unset: the local port."
     )
+    api_url: str | None = Field(
+        None, description="Address under which the pages reach the APIs. Unset: the local port."
+    )
     port: int = Field(8080, ge=0, le=65535, description="Port of the HTTP API; 0: a free one.")
     metrics_port: int | None = Field(
         None, ge=0, le=65535, description="Port on which a worker answers Prometheus; unset: it does not."
