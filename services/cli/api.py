@@ -1,5 +1,6 @@
-"""`refstream api`: the HTTP API in the foreground."""
+"""`refstream api`: the HTTP API, with the pages, in the foreground."""
 
+import contextlib
 import logging
 from typing import Annotated
 
@@ -8,16 +9,17 @@ import typer
 from services.cli.service import Service
 from services.cli.state import running_settings
 
+STARTUP_FAILURE = 3
 SHUTDOWN_SECONDS = 10  # requests under way may finish; a command waits for its decision for 5 s at most
 
 
 def api(
     service: Annotated[
-        Service | None, typer.Argument(help="Whose API; without it all four on one port, each under its own prefix.")
+        Service | None, typer.Argument(help="Whose API; without it all four and the pages on one port.")
     ] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on, instead of REFSTREAM_PORT.")] = None,
 ) -> None:
-    """Serve one service's HTTP API, or all four, in the foreground, until SIGTERM."""
+    """Serve one service's HTTP API, or all four and the pages, in the foreground, until SIGTERM."""
     import uvicorn
 
     from services.cli.edge import app_of, edge
@@ -26,13 +28,19 @@ def api(
     settings.require_production_secrets()
     # basicConfig and not uvicorn's own set-up: one format for all that is logged here.
     logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    uvicorn.run(
-        app_of(service.value, settings) if service else edge(settings),
+    listening = settings if port is None else settings.model_copy(update={"port": port})
+    config = uvicorn.Config(
+        app_of(service.value, listening) if service else edge(listening, lambda: server.should_exit),
         host=settings.host,
-        port=settings.port if port is None else port,
+        port=listening.port,
         lifespan="on",
         log_config=None,
         access_log=False,  # metrics count requests; a line per request would name partners
         server_header=False,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
     )
+    server = uvicorn.Server(config)
+    with contextlib.suppress(KeyboardInterrupt):
+        server.run()
+    if not server.started:
+        raise typer.Exit(STARTUP_FAILURE)

@@ -1,4 +1,4 @@
-"""All four APIs behind one port, as the local stack serves them: dispatched by the first segment of the path."""
+"""The four APIs and the pages behind one port, as the local stack serves them, by the first segment of the path."""
 
 import importlib
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -13,6 +13,7 @@ from services.runtime.settings import Settings
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+PAGES = ("portal", "admin")
 NOT_FOUND = b'{"type":"about:blank","title":"Not Found","status":404,"code":"not_found"}'
 
 
@@ -22,9 +23,22 @@ def app_of(service: str, settings: Settings) -> FastAPI:
     return app
 
 
-def edge(settings: Settings) -> "Edge":
-    """All four."""
-    return Edge({service.value: app_of(service.value, settings) for service in Service})
+def pages(settings: Settings, is_ending: Callable[[], bool]) -> FastAPI:
+    """The portal and the desk."""
+    from services.portal.app import create_app
+
+    return create_app(settings, is_ending=is_ending)
+
+
+def edge(settings: Settings, is_ending: Callable[[], bool]) -> "Edge":
+    """All of them; the pages only where there is a shared secret that they can sign with.
+
+    `is_ending`: whether the server is being stopped.
+    """
+    apps = {service.value: app_of(service.value, settings) for service in Service}
+    if settings.auth_secret and not settings.auth_jwks_url:
+        apps |= dict.fromkeys(PAGES, pages(settings, is_ending))
+    return Edge(apps)
 
 
 class Edge:
@@ -50,7 +64,7 @@ class Edge:
         await receive()
         try:
             async with AsyncExitStack() as opened:
-                for app in self._apps.values():
+                for app in dict.fromkeys(self._apps.values()):
                     await opened.enter_async_context(app.router.lifespan_context(app))
                 await send({"type": "lifespan.startup.complete"})
                 await receive()
