@@ -63,7 +63,7 @@ def create_app(
 
     app = FastAPI(title="refstream pages", openapi_url=None, redirect_slashes=False, lifespan=lifespan)
     app.state.sessions, app.state.is_ending = sessions, is_ending
-    app.state.now = settings.now
+    app.state.settings, app.state.now = settings, settings.now
     app.state.is_secure = (settings.public_url or "").lower().startswith("https:")
     _install_errors(app)
     _add_entrances(app)
@@ -71,7 +71,8 @@ def create_app(
     for module in (partner, start, referrals, payouts, statistics, store, companies, clients):
         app.include_router(module.router)
     app.include_router(partner.by_name)
-    app.include_router(desk.router)
+    for page in desk.MODULES:
+        app.include_router(page.router)
     app.add_middleware(LimitBody)
     app.add_middleware(Guarded)
     return app

@@ -40,7 +40,7 @@ async def shown(visit: Visit, template: str, load: Load, refused: Refusal | None
     return visit.page(f"{template}.html", status, **context, **own)
 
 
-async def followed(visit: Visit, template: str, load: Load) -> Response:
+async def followed(visit: Visit, template: str, load: Load, look_seconds: float = LOOK_SECONDS) -> Response:
     """The stream of an open page's figures: each time that they change, all of them as HTML."""
 
     async def changes() -> AsyncIterator[bytes]:
@@ -56,7 +56,7 @@ async def followed(visit: Visit, template: str, load: Load) -> Response:
                 if seen(live) != known:
                     known = seen(live)
                     yield b"".join(b"data: %s\n" % line.encode() for line in live.splitlines()) + b"\n"
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(look_seconds)
 
     await load()  # what cannot be loaded is no page: its error is the answer
     return StreamingResponse(changes(), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})

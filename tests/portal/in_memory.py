@@ -29,7 +29,7 @@ class Browser:
     def post(self, path: str, page: str = "", **fields: Any) -> Response:
         """A form, with the tokens of a page that was just looked at."""
         shown = self.get(page or path.rsplit("/", 1)[0]).text
-        hidden = {name: value for name, value in re.findall(r'name="(form_token|key)" value="([^"]*)"', shown)}
+        hidden = dict(re.findall(r'name="(form_token|key)" value="([^"]*)"', shown))
         return self.http.post(path, data={**hidden, **fields})
 
 

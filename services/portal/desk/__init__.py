@@ -1,13 +1,5 @@
-"""The administrator's desk."""
+"""The administrator's desk: programs, partners and purchases, what waits for somebody, and how the services are."""
 
-from fastapi import APIRouter
-from starlette.responses import Response
+from services.portal.desk import home, operating, people, programs, queues
 
-from services.portal.visit import TheAdmin
-
-router = APIRouter()
-
-
-@router.get("/admin")
-async def home(visit: TheAdmin) -> Response:
-    return visit.page("desk.html")
+MODULES = (home, programs, people, queues, operating)
