@@ -53,6 +53,22 @@ class Words:
         """What a code of the APIs means; one that is not known here is shown as it is."""
         return self._known.get(f"{kind}.{code}") or code.replace("_", " ")
 
+    def rule(self, rule: str) -> str:
+        """A decision's rule: a sentence of commission's, or attribution's name for how evidence is judged."""
+        model, within, rest = rule.partition("_within_")
+        days = rest.removesuffix("_days")
+        match (model, bool(within)):
+            case ("first_click", True):
+                return self("First click within {days} days", days=days)
+            case ("last_click", True):
+                return self("Last click within {days} days", days=days)
+            case ("first_click", False):
+                return self("First click")
+            case ("last_click", False):
+                return self("Last click")
+            case _:
+                return self(rule)
+
     def money(self, amount: dict[str, Any]) -> str:
         """`{"minor": 123456, "currency": "USD"}` → 1,234.56 USD."""
         whole, point, rest = decimal_amount(amount["minor"], amount["currency"]).partition(".")
