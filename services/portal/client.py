@@ -1,6 +1,7 @@
 """Asking the APIs, as the signed-in user."""
 
 import asyncio
+import logging
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable
@@ -9,8 +10,13 @@ from urllib.parse import quote
 
 import httpx
 
+log = logging.getLogger(__name__)
+
 DECIDED_SECONDS = 10.0
 PAUSE_SECONDS = 0.2
+TRIES, AGAIN_SECONDS = 3, 0.5
+"""An API that is being rebuilt, or whose Redis is slow, answers 503 and is asked again: nothing happens twice, since a
+command keeps its key. A PUT has none."""
 PAGE = 100
 
 
@@ -80,10 +86,19 @@ class Api:
     ) -> httpx.Response:
         sent = {"Authorization": f"Bearer {self._token()}", **(headers or {})}
         given = {name.rstrip("_"): value for name, value in query.items() if value not in (None, "")}
-        try:
-            return await self._http.request(method, path, params=given, json=body, headers=sent)
-        except httpx.HTTPError as error:
-            raise ApiRefused(503, "unavailable", "The service does not answer; try again soon.") from error
+        tries = 1 if method == "PUT" else TRIES
+        for number in range(1, tries + 1):
+            try:
+                answer = await self._http.request(method, path, params=given, json=body, headers=sent)
+            except httpx.HTTPError as error:
+                log.warning("api out of reach", extra={"error": type(error).__name__})
+                if number == tries:
+                    raise ApiRefused(503, "unavailable", "The service does not answer; try again soon.") from error
+            else:
+                if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE or number == tries:
+                    return answer
+            await asyncio.sleep(AGAIN_SECONDS)
+        raise AssertionError("the last try returns or raises")
 
 
 def _path(path: str, ids: tuple[str, ...]) -> str:
