@@ -2,14 +2,17 @@
 
 import contextlib
 import logging
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import typer
 
 from services.cli.service import Service
 from services.cli.state import running_settings
+from services.runtime.settings import Settings
 
 STARTUP_FAILURE = 3
+IsEnding = Callable[[], bool]
 SHUTDOWN_SECONDS = 10  # requests under way may finish; a command waits for its decision for 5 s at most
 
 
@@ -20,19 +23,24 @@ def api(
     port: Annotated[int | None, typer.Option(help="Port to listen on, instead of REFSTREAM_PORT.")] = None,
 ) -> None:
     """Serve one service's HTTP API, or all four and the pages, in the foreground, until SIGTERM."""
-    import uvicorn
-
     from services.cli.edge import app_of, edge
 
     settings = running_settings()
+    listening = settings if port is None else settings.model_copy(update={"port": port})
+    serve(listening, lambda is_ending: app_of(service.value, listening) if service else edge(listening, is_ending))
+
+
+def serve(settings: Settings, make: Callable[[IsEnding], Any]) -> None:
+    """Serve an application until SIGTERM. `make`: builds it, given whether the server is being stopped."""
+    import uvicorn
+
     settings.require_production_secrets()
     # basicConfig and not uvicorn's own set-up: one format for all that is logged here.
     logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    listening = settings if port is None else settings.model_copy(update={"port": port})
     config = uvicorn.Config(
-        app_of(service.value, listening) if service else edge(listening, lambda: server.should_exit),
+        make(lambda: server.should_exit),
         host=settings.host,
-        port=listening.port,
+        port=settings.port,
         lifespan="on",
         log_config=None,
         access_log=False,  # metrics count requests; a line per request would name partners

@@ -23,11 +23,11 @@ def app_of(service: str, settings: Settings) -> FastAPI:
     return app
 
 
-def pages(settings: Settings, is_ending: Callable[[], bool]) -> FastAPI:
-    """The portal and the desk."""
+def pages(settings: Settings, is_ending: Callable[[], bool]) -> dict[str, FastAPI]:
+    """The portal and the desk: one app at two places."""
     from services.portal.app import create_app
 
-    return create_app(settings, is_ending=is_ending)
+    return dict.fromkeys(PAGES, create_app(settings, is_ending=is_ending))
 
 
 def edge(settings: Settings, is_ending: Callable[[], bool]) -> "Edge":
@@ -37,7 +37,7 @@ def edge(settings: Settings, is_ending: Callable[[], bool]) -> "Edge":
     """
     apps = {service.value: app_of(service.value, settings) for service in Service}
     if settings.auth_secret and not settings.auth_jwks_url:
-        apps |= dict.fromkeys(PAGES, pages(settings, is_ending))
+        apps |= pages(settings, is_ending)
     return Edge(apps)
 
 
