@@ -43,9 +43,11 @@ def main() -> None:
 
 
 def _signed_in(base: str, link: str) -> httpx.Client:
-    browser = httpx.Client(base_url=base, timeout=30, trust_env=False, follow_redirects=True)
-    browser.get(link).raise_for_status()
-    return browser
+    return httpx.Client(base_url=base, timeout=30, trust_env=False, cookies=_cookies(link))
+
+
+def _cookies(link: str) -> httpx.Cookies:
+    return httpx.get(link, timeout=30, trust_env=False).cookies
 
 
 def _measured(browser: httpx.Client, path: str) -> bool:

@@ -1,6 +1,6 @@
 """HTTP of payouts that only looks: deposits, what waits for an administrator, and what something would cost."""
 
-import asyncio
+from collections.abc import Callable
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Header, Query
@@ -39,10 +39,11 @@ from services.runtime.http import (
     require,
     wants_csv,
 )
+from services.runtime.reader import rows_of
 
 router = APIRouter()
 
-AT_ONCE = 50
+DepositStatus = Literal["pending", "invoiced", "received"]
 ProgramId = Annotated[Id, Query(description="The program.")]
 Minor = Annotated[int, Query(ge=1, le=MAX_MINOR, description="In the currency's minor unit.")]
 CurrencyCode = Annotated[str, Query(pattern=r"^[A-Z]{3}$")]
@@ -63,14 +64,18 @@ async def all_deposits(
     who: TheCaller,
     has: TheResources,
     paging: ThePaging,
-    status: Literal["pending", "invoiced", "received"] | None = None,
+    status: Annotated[list[DepositStatus] | None, Query(description="One or several; without it, all.")] = None,
 ) -> Page[views.DepositOfPartner]:
     require(who, "platform", "admin")
+
+    def may_have_some(person: Person) -> bool:
+        return any(_took_deposits(has, program_id) for program_id in person.programs)
+
     found = [
         (partner_id, row)
-        for partner_id, rows in await _ledgers(has)
+        for partner_id, rows in await _ledgers(has, may_have_some)
         for row in rows
-        if isinstance(row, DepositRow) and status in (None, views.deposit(row).status)
+        if isinstance(row, DepositRow) and (status is None or views.deposit(row).status in status)
     ]
     return page(found, lambda each: _deposit_place(each[1]), paging, lambda each: views.deposit_of(*each))
 
@@ -90,9 +95,13 @@ async def all_withdrawals(
 ) -> Page[views.WithdrawalOfPartner] | Response:
     """`Accept: text/csv` gives all of them for the bank, the destinations in full: the one place that tells them."""
     require(who, "admin")
+
+    def may_have_some(person: Person) -> bool:
+        return status != "processing" or any(book.sums.processing for book in person.books)
+
     found = [
         (partner_id, row)
-        for partner_id, rows in await _ledgers(has)
+        for partner_id, rows in await _ledgers(has, may_have_some)
         for row in rows
         if isinstance(row, WithdrawalRow) and status in (None, row.status)
     ]
@@ -170,15 +179,15 @@ def _deposit_place(row: DepositRow) -> tuple[int, str]:
     return row.created_at, row.deposit_id
 
 
-async def _ledgers(has: Resources) -> list[tuple[str, list[Row]]]:
-    """Every partner's rows. For an administrator's lists."""
-    partners = [partner_id async for partner_id, person in has.reader.all_states(LEDGER) if person.is_partner]
-    found: list[tuple[str, list[Row]]] = []
-    for start in range(0, len(partners), AT_ONCE):
-        some = partners[start : start + AT_ONCE]
-        rows = await asyncio.gather(*(has.reader.rows(LEDGER, partner_id) for partner_id in some))
-        found += [(partner_id, list(own.values())) for partner_id, own in zip(some, rows, strict=True)]
-    return found
+def _took_deposits(has: Resources, program_id: str) -> bool:
+    return any(program.term(IntegratorAccount) is not None for _, program in has.programs.versions(program_id))
+
+
+async def _ledgers(has: Resources, may_have_some: Callable[[Person], bool]) -> list[tuple[str, list[Row]]]:
+    """The rows of every partner who may have some of what is looked for. For an administrator's lists."""
+    partners = [partner_id async for partner_id, person in has.reader.all_states(LEDGER) if may_have_some(person)]
+    every = await rows_of(has.reader, LEDGER, partners)
+    return [(partner_id, list(rows.values())) for partner_id, rows in zip(partners, every, strict=True)]
 
 
 async def _in_program(has: Resources, partner_id: str, program_id: str) -> tuple[Program, Person, list[Row]]:

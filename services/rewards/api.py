@@ -32,6 +32,7 @@ from services.runtime.http import (
     require,
     service_app,
 )
+from services.runtime.reader import rows_of
 from services.runtime.settings import Settings
 
 router = APIRouter()
@@ -106,11 +107,12 @@ async def all_claims(
     who: TheCaller, has: TheResources, paging: ThePaging, status: ClaimStatus | None = None
 ) -> Page[views.ClaimOfPartner]:
     require(who, "platform", "admin")
+    with_credits = [partner_id async for partner_id, wallet in has.reader.all_states(WALLETS) if wallet.purses]
+    every = await rows_of(has.reader, WALLETS, with_credits)
     found = [
         (partner_id, row)
-        async for partner_id, wallet in has.reader.all_states(WALLETS)
-        if wallet.purses
-        for row in (await has.reader.rows(WALLETS, partner_id)).values()
+        for partner_id, rows in zip(with_credits, every, strict=True)
+        for row in rows.values()
         if isinstance(row, Claim) and status in (None, row.status)
     ]
     return page(

@@ -13,7 +13,7 @@ from services.portal.desk.pages import DeskPage
 from services.portal.visit import Form, TheAdmin, Visit
 
 router = APIRouter()
-MOST = 50  # of each state
+MOST = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +43,9 @@ def _page(visit: Visit) -> DeskPage:
 
 
 async def items(visit: Visit, queue: Queue) -> list[dict[str, Any]]:
-    """The first of those who wait, in one list."""
-    lists = await asyncio.gather(*(visit.api.get(queue.path, status=each, limit=MOST) for each in queue.waiting))
-    return [item for found in lists for item in found["items"]]
+    """The first of those who wait."""
+    found: list[dict[str, Any]] = (await visit.api.get(queue.path, status=queue.waiting, limit=MOST))["items"]
+    return found
 
 
 @router.get("/admin/queues")
