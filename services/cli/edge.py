@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import AsyncExitStack
 from typing import Any
 
+import httpx
 from fastapi import FastAPI
 
 from services.cli.service import Service
@@ -23,22 +24,26 @@ def app_of(service: str, settings: Settings) -> FastAPI:
     return app
 
 
-def pages(settings: Settings, is_ending: Callable[[], bool]) -> dict[str, FastAPI]:
-    """The portal and the desk: one app at two places."""
+def pages(
+    settings: Settings, is_ending: Callable[[], bool], apis: httpx.AsyncBaseTransport | None = None
+) -> dict[str, FastAPI]:
+    """The portal and the desk: one app at two places. `apis`: how it reaches them, if not over the network."""
     from services.portal.app import create_app
 
-    return dict.fromkeys(PAGES, create_app(settings, is_ending=is_ending))
+    return dict.fromkeys(PAGES, create_app(settings, apis, is_ending))
 
 
 def edge(settings: Settings, is_ending: Callable[[], bool]) -> "Edge":
     """All of them; the pages only where there is a shared secret that they can sign with.
 
-    `is_ending`: whether the server is being stopped.
+    The pages are a client of the APIs here too, without the way through the network. `is_ending`: whether the server is
+    being stopped.
     """
-    apps = {service.value: app_of(service.value, settings) for service in Service}
+    everything = Edge({service.value: app_of(service.value, settings) for service in Service})
     if settings.auth_secret and not settings.auth_jwks_url:
-        apps |= pages(settings, is_ending)
-    return Edge(apps)
+        beside = httpx.ASGITransport(everything, raise_app_exceptions=False)
+        everything.add(pages(settings, is_ending, None if settings.api_url else beside))
+    return everything
 
 
 class Edge:
@@ -46,6 +51,10 @@ class Edge:
 
     def __init__(self, apps: dict[str, FastAPI]) -> None:
         self._apps = apps
+
+    def add(self, apps: dict[str, FastAPI]) -> None:
+        """More of them, before the first request."""
+        self._apps |= apps
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":

@@ -77,7 +77,7 @@ def _playing(environment: dict[str, str]) -> str:
     return found[1]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
     if CHROMIUM is None:
         pytest.skip("no Chromium: install the system's (`apt-get install chromium`) or name one in REFSTREAM_CHROMIUM")
@@ -98,7 +98,7 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
             subprocess.run(down, env=environment, capture_output=True, timeout=120, check=False)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium(played: Played) -> Iterator[Browser]:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
