@@ -17,10 +17,10 @@ from starlette.responses import Response
 from schemas import commands as asks
 from schemas.ids import Id
 from schemas.moments import micros
-from services.attribution import PEOPLE, STAGES, views
-from services.attribution.codes import promo_code_fault
+from services.attribution import CODE_OWNERS, PEOPLE, STAGES, views
+from services.attribution.codes import normalised, promo_code_fault
 from services.attribution.publishing import CLOCK_DIFFERENCE
-from services.attribution.redirect import WriteClick, redirect_routes
+from services.attribution.redirect import LinkCode, WriteClick, redirect_routes
 from services.attribution.retention import claim_name
 from services.attribution.state import Person, Version
 from services.runtime.http import (
@@ -305,6 +305,25 @@ async def retention_claims(
         for claim in views.claims(partner_id, person, status)
     ]
     return page(found, lambda claim: (claim.requested_at, claim.claim_id), paging, lambda claim: claim)
+
+
+@router.get("/retention-claims/{claim_id}", summary="A retention claim")
+async def one_retention_claim(claim_id: Id, who: TheCaller, has: TheResources) -> views.ClaimShown:
+    require(who, "admin")
+    partner_id = await has.reader.find(PEOPLE, claim_name(claim_id))
+    if partner_id is None:
+        raise not_found()
+    person = await has.reader.state(PEOPLE, partner_id)
+    return next(claim for claim in views.claims(partner_id, person, None) if claim.claim_id == claim_id)
+
+
+@router.get("/codes/{code}", summary="Whose a link or a promo code is")
+async def code_owner(code: LinkCode, who: TheCaller, has: TheResources) -> views.CodeShown:
+    require(who, "admin")
+    found = await has.reader.state(CODE_OWNERS, normalised(code))
+    if not found.partner_id:
+        raise not_found()
+    return views.CodeShown(code=found.code, kind=found.kind, partner_id=found.partner_id, program_id=found.program_id)
 
 
 @router.post(

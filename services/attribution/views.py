@@ -43,6 +43,15 @@ class PromoCodeShown(Shown):
     code: str
 
 
+class CodeShown(Shown):
+    """Whose a code is. `kind`: link or promo_code."""
+
+    code: str
+    kind: str
+    partner_id: Id
+    program_id: Id
+
+
 class MembershipShown(Shown):
     program_id: Id
     activated_at: Instant

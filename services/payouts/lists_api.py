@@ -23,6 +23,8 @@ from services.payouts.state import (
     Row,
     WithdrawalRow,
     WithdrawalStatus,
+    deposit_row_id,
+    withdrawal_row_id,
 )
 from services.runtime.http import (
     Page,
@@ -114,6 +116,32 @@ async def all_withdrawals(
         paging,
         lambda each: views.withdrawal_of(*each),
     )
+
+
+@router.get("/withdrawals/{withdrawal_id}", summary="A withdrawal")
+async def one_withdrawal(withdrawal_id: Id, who: TheCaller, has: TheResources) -> views.WithdrawalOfPartner:
+    require(who, "admin")
+    partner_id, row = await _found(has, withdrawal_row_id(withdrawal_id))
+    if not isinstance(row, WithdrawalRow):
+        raise not_found()
+    return views.withdrawal_of(partner_id, row)
+
+
+@router.get("/deposits/{deposit_id}", summary="A deposit")
+async def one_deposit(deposit_id: Id, who: TheCaller, has: TheResources) -> views.DepositOfPartner:
+    require(who, "platform", "admin")
+    partner_id, row = await _found(has, deposit_row_id(deposit_id))
+    if not isinstance(row, DepositRow):
+        raise not_found()
+    return views.deposit_of(partner_id, row)
+
+
+async def _found(has: Resources, name: str) -> tuple[str, Row | None]:
+    """The partner that noted a name, and the row of that name. Errors: Problem 404."""
+    partner_id = await has.reader.find(LEDGER, name)
+    if partner_id is None:
+        raise not_found()
+    return partner_id, await has.reader.row(LEDGER, partner_id, name)
 
 
 @router.get("/partners/{partner_id}/topup-quote", summary="What bonus money would be worth in an account of one's own")

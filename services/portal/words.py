@@ -53,6 +53,9 @@ class Words:
         """What a code of the APIs means; one that is not known here is shown as it is."""
         return self._known.get(f"{kind}.{code}") or code.replace("_", " ")
 
+    def knows(self, kind: str, code: str) -> bool:
+        return f"{kind}.{code}" in self._known
+
     def rule(self, rule: str) -> str:
         """A decision's rule: a sentence of commission's, or attribution's name for how evidence is judged."""
         model, within, rest = rule.partition("_within_")

@@ -120,6 +120,16 @@ async def all_claims(
     )
 
 
+@router.get("/claims/{claim_id}", summary="A claim")
+async def one_claim(claim_id: Id, who: TheCaller, has: TheResources) -> views.ClaimOfPartner:
+    require(who, "platform", "admin")
+    partner_id = await has.reader.find(WALLETS, claim_row(claim_id))
+    row = await has.reader.row(WALLETS, partner_id, claim_row(claim_id)) if partner_id is not None else None
+    if partner_id is None or not isinstance(row, Claim):
+        raise not_found()
+    return views.claim_of(partner_id, row)
+
+
 # --- changing -------------------------------------------------------------------------------------------------------
 
 

@@ -80,6 +80,8 @@ ROUTES: dict[str, Access] = {
         program_id="message-help", customer_id=f"{OWN}-client-3", evidence="a letter"
     ),
     "GET /attribution/retention-claims": admin_only(),
+    "GET /attribution/retention-claims/{claim_id}": admin_only(),
+    "GET /attribution/codes/{code}": admin_only(),
     "POST /attribution/retention-claims/{claim_id}/approve": admin_only(),
     "POST /attribution/retention-claims/{claim_id}/reject": admin_only(reason="no"),
     "GET /attribution/customers/{customer_id}/decision": staff(),
@@ -99,6 +101,7 @@ ROUTES: dict[str, Access] = {
     "GET /rewards/partners/{partner_id}/discounts": own_to_read(program_id="active-referrals"),
     "GET /rewards/partners/{partner_id}/companies": own_to_read(program_id="active-referrals"),
     "GET /rewards/claims": staff(),
+    "GET /rewards/claims/{claim_id}": staff(),
     "POST /rewards/claims/{claim_id}/settle": admin_only(status="fulfilled"),
     "POST /rewards/claims/{claim_id}/fulfil": platform_only(),
     "POST /rewards/claims/{claim_id}/fail": platform_only(),
@@ -129,7 +132,9 @@ ROUTES: dict[str, Access] = {
         program_id="message-help", customer_id="somebody", integration="amo", minor="1", currency="EUR"
     ),
     "GET /payouts/deposits": staff(),
+    "GET /payouts/deposits/{deposit_id}": staff(),
     "GET /payouts/withdrawals": admin_only(),
+    "GET /payouts/withdrawals/{withdrawal_id}": admin_only(),
     "POST /payouts/withdrawals/{withdrawal_id}/cancel": own_to_do(),
     "POST /payouts/withdrawals/{withdrawal_id}/pay": admin_only(),
     "POST /payouts/withdrawals/{withdrawal_id}/reject": admin_only(reason="no"),

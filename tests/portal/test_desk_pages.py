@@ -118,8 +118,11 @@ def test_queues_are_worked_off(desk: Browser, pages: Pages) -> None:
     assert other not in desk.get(page).text
 
 
-def test_search_finds_whatever_an_id_names(desk: Browser) -> None:
+def test_search_finds_whatever_an_id_names(desk: Browser, pages: Pages) -> None:
+    own = pages.ids[OWN]
+    names = ("code", "withdrawal_id", "deposit_id", "claim_id", "retention_id")
     for asked, found in (
+        *((own[name], f"/admin/partners/{OWN}") for name in names),
         (OWN, f"/admin/partners/{OWN}"),
         (f"{OWN}-client", f"/admin/customers/{OWN}-client"),
         (f"{OWN}-payment", f"/admin/payments/{OWN}-payment"),

@@ -12,6 +12,20 @@ from services.portal.visit import TheAdmin, Visit
 
 router = APIRouter()
 
+OF_PARTNER = "/admin/partners/{partner_id}"
+THINGS = (
+    ("partner", "/attribution/partners/{}", ""),
+    ("customer", "/attribution/customers/{}/decision", "/admin/customers/{q}"),
+    ("payment", "/commission/payments/{}/decision", "/admin/payments/{q}"),
+    ("program", "/attribution/programs/{}", "/admin/programs/{q}"),
+    ("code", "/attribution/codes/{}", ""),
+    ("withdrawal", "/payouts/withdrawals/{}", ""),
+    ("deposit", "/payouts/deposits/{}", ""),
+    ("claim", "/rewards/claims/{}", ""),
+    ("retention", "/attribution/retention-claims/{}", ""),
+)
+"""What an id may name: where it is looked up, and the page about it; none: the partner's."""
+
 
 def _page(visit: Visit) -> DeskPage:
     async def load() -> dict[str, Any]:
@@ -39,20 +53,14 @@ async def search(visit: TheAdmin, q: str = "") -> Response:
     async def load() -> dict[str, Any]:
         if not q:
             return {"q": q, "found": [], "partners": []}
-        looked = (
-            (f"/admin/partners/{q}", "partner", visit.api.get("/attribution/partners/{}", q)),
-            (f"/admin/customers/{q}", "customer", visit.api.get("/attribution/customers/{}/decision", q)),
-            (f"/admin/payments/{q}", "payment", visit.api.get("/commission/payments/{}/decision", q)),
-            (f"/admin/programs/{q}", "program", visit.api.get("/attribution/programs/{}", q)),
-        )
         partners, *answers = await asyncio.gather(
             visit.api.get("/attribution/partners", search=q, limit=20),
-            *(answer for _, _, answer in looked),
+            *(visit.api.get(path, q) for _, path, _ in THINGS),
             return_exceptions=True,
         )
         found = [
-            (address, kind)
-            for (address, kind, _), answer in zip(looked, answers, strict=True)
+            (kind, (address or OF_PARTNER).format(q=q, partner_id=answer.get("partner_id")))
+            for (kind, _, address), answer in zip(THINGS, answers, strict=True)
             if not isinstance(answer, BaseException)
         ]
         listed = [] if isinstance(partners, BaseException) else partners["items"]
