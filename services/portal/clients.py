@@ -8,9 +8,12 @@ from starlette.responses import Response
 
 from schemas.ids import Id
 from services.portal import terms
-from services.portal.client import ApiRefused
+from services.portal.client import Api, ApiRefused
 from services.portal.partner import Program, ProgramId, add, standing
-from services.portal.visit import Form, ThePartner, Visit
+from services.portal.session import API_TOKEN_SECONDS
+from services.portal.visit import Form, ThePartner, Visit, go
+from services.runtime.settings import Settings
+from services.runtime.tokens import signed_token
 
 router = APIRouter()
 
@@ -51,24 +54,58 @@ async def _payments(visit: Visit, program: Program) -> list[dict[str, Any]]:
 
 @router.post("/portal/{program_id}/clients/deposits")
 async def deposit(visit: ThePartner, program_id: ProgramId) -> Response:
+    """Then the deposit's own page: an invoice to print, or the card to pay with."""
+    made: dict[str, Any] = {}
+
     async def act(form: Form) -> None:
         body = {
             "program_id": program_id,
             "amount": form.money("deposit", form["currency"]),
             "method": form["method"],
         }
-        await visit.api.post("/payouts/partners/{}/deposits", visit.sub, body=body, key=form["key"])
+        made.update(
+            await visit.api.post("/payouts/partners/{}/deposits", visit.sub, body=body, key=form["key"]),
+        )
 
-    return await standing(visit, "clients", program_id).tried(act, "deposit")
+    answer = await standing(visit, "clients", program_id).tried(act, "deposit")
+    return go(f"/portal/{program_id}/clients/deposits/{made['deposit_id']}", "deposit") if made else answer
 
 
 @router.get("/portal/{program_id}/clients/deposits/{deposit_id}")
-async def invoice(visit: ThePartner, program_id: ProgramId, deposit_id: Id) -> Response:
-    """A deposit's invoice, to be printed."""
+async def own_deposit(visit: ThePartner, program_id: ProgramId, deposit_id: Id) -> Response:
     at = await standing(visit, "clients", program_id).load()
+    found, done = await _deposit(visit, program_id, deposit_id), visit.request.query_params.get("done", "")
+    return visit.page("deposit.html", **at, deposit=found, done=done, has_test_cards=_settings(visit).local)
+
+
+@router.post("/portal/{program_id}/clients/deposits/{deposit_id}/test-card")
+async def pay_with_test_card(visit: ThePartner, program_id: ProgramId, deposit_id: Id) -> Response:
+    """A payment provider for the local stack alone: it says that the card was charged, as a real one would.
+
+    Errors: ApiRefused 404 elsewhere, and for a deposit of somebody else.
+    """
+    form = await visit.form()
+    if not _settings(visit).local:
+        raise ApiRefused(404, "not_found", "There is no such thing here.")
+    await _deposit(visit, program_id, deposit_id)
+    provider = Api(
+        visit.request.app.state.http,
+        lambda: signed_token(_settings(visit), "platform", "test-card-provider", API_TOKEN_SECONDS),
+    )
+    await provider.post("/payouts/deposits/{}/confirm", deposit_id, key=form["key"])
+    return go(f"/portal/{program_id}/clients", "charged")
+
+
+def _settings(visit: Visit) -> Settings:
+    settings: Settings = visit.request.app.state.settings
+    return settings
+
+
+async def _deposit(visit: Visit, program_id: str, deposit_id: str) -> dict[str, Any]:
+    """One of the partner's own. Errors: ApiRefused 404."""
     async for each in visit.api.every("/payouts/partners/{}/deposits", visit.sub, program_id=program_id):
         if each["deposit_id"] == deposit_id:
-            return visit.page("invoice.html", **at, deposit=each)
+            return each
     raise ApiRefused(404, "not_found", "There is no such thing here.")
 
 

@@ -197,22 +197,26 @@ def test_a_partner_pays_in_pays_for_a_client_and_claims_one(visitors: Visitors, 
     page.locator("#deposit").fill("500")
     page.get_by_label("By invoice").check()
     page.get_by_role("button", name="Go on").click()
-    page.get_by_role("link", name="Invoice").first.click()
     expect(page.locator(".printed")).to_contain_text("500.00")
     assert partner.violations() == []
-    page.get_by_role("link", name="Clients").click()
+    page.get_by_role("link", name="Clients", exact=True).click()
+    page.locator("#deposit").fill("20")
+    page.get_by_label("By card").check()
+    page.get_by_role("button", name="Go on").click()
+    page.get_by_role("button", name="with the test card").click()
+    expect(page.get_by_role("status").filter(has_text="charged")).to_be_visible()
 
     desk = visitors.admin()
     desk.look("/admin/queues")
     desk.page.locator("#deposits ~ ul li", has_text=anna).get_by_role("button").click()
-    _arrives(page, "received")
+    _arrives(page, "520.00")
 
     page.locator("#customer").fill(client)
     page.locator("#list-price").fill("432")
     expect(page.locator("#price")).to_contain_text("280.80")  # 35 % off for the first client
     page.get_by_role("button", name="Pay", exact=True).click()
     expect(page.get_by_role("status").filter(has_text="paid for")).to_be_visible()
-    _arrives(page, "219.20")
+    _arrives(page, "239.20")
 
     page.locator("#client").fill(old)
     page.get_by_label("How you support").fill("We set it up. <script>alert(1)</script>")

@@ -10,6 +10,7 @@ import pytest
 from services.portal.client import ApiRefused
 from services.portal.visit import Form
 from tests.four_apis import FOREIGN, OWN
+from tests.http_fakes import settings
 from tests.portal.in_memory import Browser, Pages
 from tests.portal.in_memory import pages as in_memory
 
@@ -106,6 +107,22 @@ def test_a_top_up_shows_what_it_is_worth_before(own: Browser) -> None:
     assert "not enough" in own.get("/portal/keycrm/payouts/worth", params={"amount": "9999", "currency": "USD"}).text
     done = own.post("/portal/keycrm/payouts/topups", amount="10", currency="USD", account_id=f"{OWN}-account")
     assert "Your account is topped up." in done.text
+
+
+def test_a_test_card_is_charged_on_a_local_stack_alone(pages: Pages, own: Browser) -> None:
+    page = "/portal/message-help/clients"
+    made = own.post(f"{page}/deposits", page, deposit="20", currency="EUR", method="card")
+    assert made.status_code == 200
+    path = made.url.path
+    assert "/deposits/" in path
+    assert "test card" not in made.text
+    assert own.post(f"{path}/test-card", path).status_code == 404
+    pages.app.state.settings = settings(local=True)
+    foreign = f"{page}/deposits/{pages.ids[FOREIGN]['deposit_id']}/test-card"
+    assert own.post(foreign, path).status_code == 404
+    charged = own.post(f"{path}/test-card", path)
+    assert "The card was charged." in charged.text
+    assert "received" in charged.text
 
 
 def test_the_streams_first_word_is_what_has_changed_since_the_page(own: Browser) -> None:

@@ -93,7 +93,7 @@ FORMS = [
     "/portal/keycrm/payouts/withdrawals", "/portal/keycrm/payouts/withdrawals/w-1/cancel",
     "/portal/keycrm/payouts/topups", "/portal/proxy-credits/store/claims", "/portal/active-referrals/companies/order",
     "/portal/message-help/clients/deposits", "/portal/message-help/clients/payments",
-    "/portal/message-help/clients/retention",
+    "/portal/message-help/clients/retention", "/portal/message-help/clients/deposits/d-1/test-card",
 ]  # fmt: skip
 DESK_FORMS = [
     "/admin/queues/withdrawals/pay", "/admin/queues/withdrawals/w-1/reject", "/admin/queues/deposits/d-1/confirm",
