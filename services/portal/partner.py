@@ -43,7 +43,10 @@ class Page:
 
 
 PAGES: dict[str, Page] = {}
-"""Every page of a program by name, in the order of the menu; the modules beside this one add theirs."""
+"""Every page of a program by name; the modules beside this one add theirs."""
+
+ORDER = ("start", "referrals", "payouts", "statistics", "store", "companies", "clients")
+"""Of the menu."""
 
 
 def add(name: str, title: str, *kinds: str) -> Callable[[Load], Load]:
@@ -57,7 +60,8 @@ def add(name: str, title: str, *kinds: str) -> Callable[[Load], Load]:
 
 
 def menu(program: Program) -> list[Page]:
-    return [page for page in PAGES.values() if not page.kinds or program.has(*page.kinds)]
+    pages = (PAGES[name] for name in ORDER)
+    return [page for page in pages if not page.kinds or program.has(*page.kinds)]
 
 
 async def programs_of(visit: Visit) -> list[dict[str, Any]]:

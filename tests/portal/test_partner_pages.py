@@ -8,6 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 from services.portal.client import ApiRefused
+from services.portal.partner import ORDER
+from services.portal.partner import PAGES as PAGES_BY_NAME
 from services.portal.visit import Form
 from tests.four_apis import FOREIGN, OWN
 from tests.http_fakes import settings
@@ -34,6 +36,19 @@ def test_every_page_is_shown(pages: Pages, program_id: str, name: str, language:
     assert shown.status_code == 200
     assert f'<html lang="{language}">' in shown.text
     assert shown.text.count("<h1>") == 1
+
+
+def test_the_menu_holds_what_the_program_has_in_order(pages: Pages) -> None:
+    assert set(ORDER) == set(PAGES_BY_NAME)
+    browser = pages.browser(OWN)
+    for program_id, names in {
+        "keycrm": ["start", "referrals", "payouts", "statistics"],
+        "proxy-credits": ["start", "referrals", "statistics", "store"],
+        "message-help": ["start", "referrals", "payouts", "statistics", "clients"],
+        "active-referrals": ["start", "referrals", "statistics", "companies"],
+    }.items():
+        menu = re.findall(r'<nav class="menu".*?</nav>', browser.get(f"/portal/{program_id}/start").text, re.DOTALL)[0]
+        assert re.findall(rf'href="/portal/{program_id}/(\w+)"', menu) == names
 
 
 @pytest.fixture
