@@ -1,5 +1,6 @@
 """The app around the pages: signing in and out, languages, static files, errors, and headers that no page forgets."""
 
+import logging
 import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -13,9 +14,10 @@ from starlette.responses import RedirectResponse, Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from services.portal import clients, companies, desk, partner, payouts, referrals, start, statistics, store
+from services.portal import clients, companies, desk, oidc, partner, payouts, referrals, start, statistics, store
 from services.portal.client import ApiRefused
-from services.portal.session import COOKIE, SESSION_SECONDS, Sessions
+from services.portal.oidc import SignInRefused
+from services.portal.session import COOKIE, Sessions
 from services.portal.visit import (
     HERE,
     LANGUAGE_COOKIE,
@@ -23,10 +25,13 @@ from services.portal.visit import (
     FormRefused,
     NotSignedIn,
     rendered,
+    signed_in,
 )
 from services.portal.words import LANGUAGES
 from services.runtime.http.middleware import LimitBody
 from services.runtime.settings import Settings
+
+log = logging.getLogger(__name__)
 
 _OURS = re.compile(r"/(portal|admin)([/?][^\\]*)?$")
 API_SECONDS = 15.0
@@ -46,11 +51,18 @@ def never() -> bool:
 
 
 def create_app(
-    settings: Settings, transport: httpx.AsyncBaseTransport | None = None, is_ending: Callable[[], bool] = never
+    settings: Settings,
+    transport: httpx.AsyncBaseTransport | None = None,
+    is_ending: Callable[[], bool] = never,
+    identity: httpx.AsyncBaseTransport | None = None,
 ) -> FastAPI:
-    """The pages. `transport`: instead of a network, for tests. `is_ending`: whether the server is being stopped, so
-    that open pages let it go. Errors: SettingsRefused without a shared secret."""
+    """The pages.
+
+    `transport`: to the APIs, if not over the network. `is_ending`: whether the server is being stopped, so that open
+    pages let it go. `identity`: to the identity provider, for tests. Errors: SettingsRefused.
+    """
     sessions = Sessions(settings)
+    provider = oidc.Provider(settings) if settings.oidc_issuer else None
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -59,14 +71,19 @@ def create_app(
             base_url=api_url(settings), timeout=API_SECONDS, limits=limits, transport=transport, trust_env=False
         ) as http:
             app.state.http = http
-            yield
+            async with httpx.AsyncClient(timeout=API_SECONDS, transport=identity) as outside:
+                if provider is not None:
+                    provider.http = outside
+                yield
 
     app = FastAPI(title="refstream pages", openapi_url=None, redirect_slashes=False, lifespan=lifespan)
     app.state.sessions, app.state.is_ending = sessions, is_ending
+    app.state.provider = provider
     app.state.settings, app.state.now = settings, settings.now
     app.state.is_secure = (settings.public_url or "").lower().startswith("https:")
     _install_errors(app)
     _add_entrances(app)
+    app.include_router(oidc.router)
     app.mount("/portal/static", StaticFiles(directory=HERE / "static"))
     for module in (partner, start, referrals, payouts, statistics, store, companies, clients):
         app.include_router(module.router)
@@ -110,16 +127,7 @@ def _add_entrances(app: FastAPI) -> None:
         session = app.state.sessions.entered(token)
         if session is None:
             return rendered(request, "sign_in.html", 401, refused=True)
-        response = RedirectResponse("/admin" if session.role == "admin" else "/portal", 303)
-        response.set_cookie(
-            COOKIE,
-            app.state.sessions.write(session),
-            max_age=SESSION_SECONDS,
-            httponly=True,
-            samesite="lax",
-            secure=app.state.is_secure,
-        )
-        return response
+        return signed_in(request, session)
 
     @app.get("/portal/language")
     async def language(to: str = "", back: str = "") -> Response:
@@ -150,6 +158,9 @@ def _install_errors(app: FastAPI) -> None:
         match error:
             case NotSignedIn():
                 return rendered(request, "sign_in.html", 401, refused=False)
+            case SignInRefused():
+                log.warning("sign-in refused", extra={"why": str(error)})
+                return oidc.refused(request)
             case FormRefused():
                 return problem(request, 403, "form_refused")
             case ApiRefused(status=404):  # an id that cannot exist, and one of somebody else
@@ -166,5 +177,5 @@ def _install_errors(app: FastAPI) -> None:
                 response.headers.update(HEADERS)
                 return response
 
-    for kind in (NotSignedIn, FormRefused, ApiRefused, RequestValidationError, HTTPException, Exception):
+    for kind in (NotSignedIn, SignInRefused, FormRefused, ApiRefused, RequestValidationError, HTTPException, Exception):
         app.add_exception_handler(kind, raised)

@@ -18,7 +18,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from schemas.money import decimal_amount
 from services.portal import charts
 from services.portal.client import Api, ApiRefused
-from services.portal.session import COOKIE, Session, Sessions
+from services.portal.session import COOKIE, SESSION_SECONDS, Session, Sessions
 from services.portal.words import LANGUAGES, Words, preferred
 
 HERE = Path(__file__).parent
@@ -70,6 +70,7 @@ def rendered(request: Request, template: str, status: int = 200, **context: Any)
     words = words_of(request)
     back = request.url.path + (f"?{request.url.query}" if request.url.query else "")
     standing = {"_": words, "path": request.url.path, "back": back, "session": None, "form_token": "", "menu": []}
+    standing["has_provider"] = request.app.state.provider is not None
     html = templates().get_template(template).render(standing | context)
     return HTMLResponse(html, status)
 
@@ -145,6 +146,20 @@ class Visit:
         if not self.sessions.is_own_form(self.session, form["form_token"]):
             raise FormRefused
         return form
+
+
+def signed_in(request: Request, session: Session) -> Response:
+    """To the session's first page, with its cookie."""
+    response = RedirectResponse("/admin" if session.role == "admin" else "/portal", 303)
+    response.set_cookie(
+        COOKIE,
+        request.app.state.sessions.write(session),
+        max_age=SESSION_SECONDS,
+        httponly=True,
+        samesite="lax",
+        secure=request.app.state.is_secure,
+    )
+    return response
 
 
 def seen(part: str) -> str:

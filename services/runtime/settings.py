@@ -59,6 +59,11 @@ class Settings(BaseSettings):
     auth_jwks_url: str | None = Field(None, description="Address of the key set that bearer tokens are signed with.")
     auth_issuer: str = Field("refstream", description="`iss` that a bearer token must carry.")
     auth_audience: str = Field("refstream", description="`aud` that a bearer token must carry.")
+    oidc_issuer: str | None = Field(
+        None, description="OpenID Connect provider that signs people in to the pages; unset: signed links alone."
+    )
+    oidc_client_id: str | None = Field(None, description="What the pages are called there.")
+    oidc_client_secret: SecretStr | None = Field(None, description="The pages' secret there.")
     click_secrets: dict[str, SecretStr] = Field(
         default_factory=dict,
         description="JSON object of key id to secret that sign the click cookie; the last one signs, all are accepted, "
