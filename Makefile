@@ -4,11 +4,11 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
   $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 BIN := .venv/bin
 STAMP := .venv/.installed
-FAST := $(wildcard tests/unit tests/golden tests/properties tests/contract)
+FAST := $(wildcard tests/unit tests/golden tests/properties tests/contract tests/portal)
 .DEFAULT_GOAL := help
 TOOLS := build/tools/bin
 PEERS := build/peers/bin
-.PHONY: help setup demo test check faults bench bench-peers lint format up down docs audit sbom secrets lock
+.PHONY: help setup demo test check faults bench bench-peers lint format up down docs pictures audit sbom secrets lock
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 15
@@ -65,6 +65,9 @@ down: $(STAMP) ## stops it
 
 docs: $(STAMP) ## regenerates schemas/generated, deploy/security and what is generated of docs/
 	$(BIN)/python -m schemas.generate
+
+pictures: $(STAMP) ## the pictures of docs/pages.md, from a demo in Chromium
+	$(BIN)/pytest -q tests/portal/pictures.py
 
 # Tools that no process of ours needs: an environment of their own, from a lock of its own.
 build/tools/.installed: requirements-tools.lock

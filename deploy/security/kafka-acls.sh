@@ -45,6 +45,11 @@ allow rewards-api --operation Write --topic commands.rewards
 allow payouts-api --operation Read --topic programs
 allow payouts-api --operation Write --topic commands.payouts
 
+allow pages --operation Read --topic dead-letters
+allow pages --operation Describe --topic actives --topic bindings --topic calendar --topic clicks --topic client-payments --topic codes --topic commands.attribution --topic commands.payouts --topic commands.rewards --topic commissions --topic customers --topic forgotten --topic partners --topic payments --topic payouts --topic profiles --topic referrals --topic rewards --topic roster --topic sales --topic verifications
+allow pages --operation Write --topic customers --topic payments --topic profiles
+allow pages --operation Describe --group attribution --group commission --group rewards --group payouts
+
 allow platform --operation Write --topic customers --topic payments --topic profiles
 allow platform --operation Read --topic calendar --topic clicks --topic commissions --topic dead-letters --topic partners --topic payouts --topic programs --topic referrals --topic rewards
 allow platform --operation Read --group platform --resource-pattern-type prefixed

@@ -17,10 +17,10 @@ from starlette.responses import Response
 from schemas import commands as asks
 from schemas.ids import Id
 from schemas.moments import micros
-from services.attribution import PEOPLE, STAGES, views
-from services.attribution.codes import promo_code_fault
+from services.attribution import CODE_OWNERS, PEOPLE, STAGES, views
+from services.attribution.codes import normalised, promo_code_fault
 from services.attribution.publishing import CLOCK_DIFFERENCE
-from services.attribution.redirect import WriteClick, redirect_routes
+from services.attribution.redirect import LinkCode, WriteClick, redirect_routes
 from services.attribution.retention import claim_name
 from services.attribution.state import Person, Version
 from services.runtime.http import (
@@ -32,11 +32,13 @@ from services.runtime.http import (
     Page,
     Problem,
     Resources,
+    Search,
     Text,
     TheCaller,
     TheCommands,
     ThePaging,
     TheResources,
+    cut,
     invalid,
     not_found,
     own_partner,
@@ -45,7 +47,7 @@ from services.runtime.http import (
     service_app,
 )
 from services.runtime.http.command_log import CommandLog
-from services.runtime.profiles import PERSONS
+from services.runtime.profiles import PERSONS, matches
 from services.runtime.settings import Settings
 
 router = APIRouter()
@@ -69,6 +71,13 @@ class PartnerBody(Body):
     email: Text | None = None
     phone: Text | None = None
     activated_at: Moment | None = None
+
+
+class ActivationBody(Body):
+    """Take part in a program oneself."""
+
+    program_id: Id
+    accepted_terms: Annotated[bool, Field(strict=True)]
 
 
 class LinkBody(Body):
@@ -107,9 +116,55 @@ async def activate(request: Request, body: PartnerBody, who: TheCaller, commands
     return await commands.run(request, who, STAGES, asks.ActivatePartner, body)
 
 
+@router.get("/partners", summary="All partners, the latest first")
+async def partners(
+    who: TheCaller, has: TheResources, paging: ThePaging, search: Search = None, program_id: Id | None = None
+) -> Page[views.PartnerListed]:
+    require(who, "admin")
+    found = [
+        (partner_id, person)
+        async for partner_id, person in has.reader.all_states(PEOPLE)
+        if (program_id in person.activations if program_id else person.activations)
+    ]
+    if search:
+        everybody = await has.reader.states(PERSONS, [partner_id for partner_id, _ in found])
+        found = [each for each, own in zip(found, everybody, strict=True) if matches(search, each[0], own)]
+    here, next_cursor = cut(found, lambda each: (views.partner_since(each[1]), each[0]), paging)
+    profiles = await has.reader.states(PERSONS, [partner_id for partner_id, _ in here])
+    shown = [views.partner_listed(*each, profile.contact) for each, profile in zip(here, profiles, strict=True)]
+    return Page(items=shown, next_cursor=next_cursor)
+
+
 @router.get("/partners/{partner_id}", response_model=views.PartnerPage, summary="A partner's programs, links and codes")
 async def partner(partner_id: Id, who: TheCaller, has: TheResources) -> views.PartnerPage:
     return views.partner_page(partner_id, await _partner(has, who, partner_id))
+
+
+@router.get("/partners/{partner_id}/programs", summary="The programs that a partner can see, with their terms")
+async def open_programs(partner_id: Id, who: TheCaller, has: TheResources) -> views.OpenPrograms:
+    """Those that are enabled, and those that the partner takes part in."""
+    person = await _partner(has, who, partner_id)
+    return views.open_programs(person, has.programs, micros(has.settings.now()))
+
+
+@router.post(
+    "/partners/{partner_id}/activations",
+    status_code=201,
+    response_model=views.PartnerShown,
+    summary="Become a partner of a program",
+)
+async def activate_oneself(
+    request: Request, partner_id: Id, body: ActivationBody, who: TheCaller, commands: TheCommands
+) -> Response:
+    require(who, "partner")
+    own_partner(who, partner_id)
+    return await commands.run(request, who, STAGES, asks.ActivatePartner, body, partner_id=partner_id)
+
+
+@router.get("/partners/{partner_id}/accounts", summary="A partner's own accounts, oldest first")
+async def accounts(partner_id: Id, who: TheCaller, has: TheResources) -> views.OwnAccounts:
+    person = await _partner(has, who, partner_id)
+    return views.own_accounts(person, await has.reader.state(PERSONS, partner_id))
 
 
 @router.post(
@@ -150,12 +205,16 @@ async def referrals(
     paging: ThePaging,
     as_of: AsOf = None,
     program_id: Id | None = None,
+    search: Search = None,
 ) -> Page[views.ReferralShown]:
     await _partner(has, who, partner_id)
     at = micros(has.settings.now()) if as_of is None else as_of
-    rows = await has.reader.rows(PEOPLE, partner_id)
+    listed = views.referrals_before(await has.reader.rows(PEOPLE, partner_id), at, program_id)
+    if search:
+        everybody = await has.reader.states(PERSONS, [referral.customer_id for referral in listed])
+        listed = [each for each, own in zip(listed, everybody, strict=True) if matches(search, each.customer_id, own)]
     found = page(
-        views.referrals_before(rows, at, program_id),
+        listed,
         lambda referral: (referral.attributed_at, referral.customer_id),
         paging,
         lambda referral: referral,
@@ -168,6 +227,20 @@ async def referrals(
         for referral, customer, profile in zip(found.items, customers, profiles, strict=True)
     ]
     return Page(items=shown, next_cursor=found.next_cursor)
+
+
+@router.get(
+    "/partners/{partner_id}/referrals/{customer_id}/decision",
+    response_model_exclude_none=True,
+    summary="Why a customer was bound to the partner",
+)
+async def referral_decision(partner_id: Id, customer_id: Id, who: TheCaller, has: TheResources) -> views.DecisionShown:
+    """Without what the customer did with other partners' links and codes."""
+    await _partner(has, who, partner_id)
+    customer = await has.reader.state(PEOPLE, customer_id)
+    if customer.decision is None or not customer.is_bound or customer.decision.partner_id != partner_id:
+        raise not_found()
+    return views.decision_shown(customer_id, views.of_own(customer.decision))
 
 
 @router.get("/partners/{partner_id}/statistics", summary="A partner's clicks and signups per UTC day")
@@ -232,6 +305,25 @@ async def retention_claims(
         for claim in views.claims(partner_id, person, status)
     ]
     return page(found, lambda claim: (claim.requested_at, claim.claim_id), paging, lambda claim: claim)
+
+
+@router.get("/retention-claims/{claim_id}", summary="A retention claim")
+async def one_retention_claim(claim_id: Id, who: TheCaller, has: TheResources) -> views.ClaimShown:
+    require(who, "admin")
+    partner_id = await has.reader.find(PEOPLE, claim_name(claim_id))
+    if partner_id is None:
+        raise not_found()
+    person = await has.reader.state(PEOPLE, partner_id)
+    return next(claim for claim in views.claims(partner_id, person, None) if claim.claim_id == claim_id)
+
+
+@router.get("/codes/{code}", summary="Whose a link or a promo code is")
+async def code_owner(code: LinkCode, who: TheCaller, has: TheResources) -> views.CodeShown:
+    require(who, "admin")
+    found = await has.reader.state(CODE_OWNERS, normalised(code))
+    if not found.partner_id:
+        raise not_found()
+    return views.CodeShown(code=found.code, kind=found.kind, partner_id=found.partner_id, program_id=found.program_id)
 
 
 @router.post(

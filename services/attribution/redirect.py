@@ -29,7 +29,7 @@ from services.runtime.settings import Settings
 log = logging.getLogger(__name__)
 
 WriteClick = Callable[[Event, str], Awaitable[None]]
-_LinkCode = Annotated[str, Path(min_length=1, max_length=256, examples=["k5xw4zjanrqxg2lo"])]
+LinkCode = Annotated[str, Path(min_length=1, max_length=256, examples=["k5xw4zjanrqxg2lo"])]
 CLICK_SECONDS = 3.0
 """How long a visitor waits for the click to be on the log. Then they go on: the cookie holds the evidence."""
 
@@ -69,7 +69,7 @@ def redirect_routes(settings: Settings, write_click: WriteClick) -> APIRouter:
         response_class=Response,
         responses={302: {"description": "To the link's destination; a navigation also sets the cookie `ref`."}},
     )
-    async def follow(request: Request, code: _LinkCode, visitor: TheVisitor, has: TheResources) -> Response:
+    async def follow(request: Request, code: LinkCode, visitor: TheVisitor, has: TheResources) -> Response:
         link = await has.reader.state(CODE_OWNERS, normalised(code))
         if link.kind != "link":
             raise not_found()

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Literal
 
+import msgspec
 from pydantic import BaseModel, ConfigDict, Field
 
 from schemas.events import DeclineReason, Method
@@ -13,7 +14,7 @@ from schemas.programs.terms import MonthlyDiscount
 from services.attribution import contacts
 from services.attribution.rules import utc_date
 from services.attribution.state import ClickDay, Decision, Person, PersonRow, Referral
-from services.runtime.profiles import Contact
+from services.runtime.profiles import Contact, Profile
 
 ClaimState = Literal["requested", "approved", "rejected"]
 
@@ -42,6 +43,15 @@ class PromoCodeShown(Shown):
     code: str
 
 
+class CodeShown(Shown):
+    """Whose a code is. `kind`: link or promo_code."""
+
+    code: str
+    kind: str
+    partner_id: Id
+    program_id: Id
+
+
 class MembershipShown(Shown):
     program_id: Id
     activated_at: Instant
@@ -54,6 +64,39 @@ class PartnerPage(Shown):
     programs: list[MembershipShown]
     links: list[LinkShown]
     promo_codes: list[PromoCodeShown]
+
+
+class PartnerListed(Shown):
+    partner_id: Id
+    name: str | None
+    email: str | None
+    since: Instant = Field(description="the first activation")
+    programs: list[Id]
+
+
+class ProgramShown(Shown):
+    """A program as partners see it. `activated_at`: since when the partner takes part in it."""
+
+    program_id: Id
+    name: str
+    enabled: bool
+    activated_at: Instant | None
+    document: dict[str, Any] = Field(description="the version in force: docs/your-own-program.md")
+
+
+class OpenPrograms(Shown):
+    programs: list[ProgramShown]
+
+
+class AccountShown(Shown):
+    account_id: Id
+    name: str | None
+    created_at: Instant
+    closed_at: Instant | None
+
+
+class OwnAccounts(Shown):
+    accounts: list[AccountShown]
 
 
 class ReferralShown(Shown):
@@ -187,6 +230,73 @@ def partner_page(partner_id: str, person: Person) -> PartnerPage:
         ],
         promo_codes=[PromoCodeShown(program_id=each.program_id, code=each.code) for each in person.promo_codes],
     )
+
+
+def partner_since(person: Person) -> int:
+    return min(activation.activated_at for activation in person.activations.values())
+
+
+def partner_listed(partner_id: str, person: Person, contact: Contact) -> PartnerListed:
+    return PartnerListed(
+        partner_id=partner_id,
+        name=contact.name,
+        email=contacts.shown(contact.email),
+        since=partner_since(person),
+        programs=sorted(person.activations),
+    )
+
+
+def open_programs(person: Person, programs: Programs, at: int) -> OpenPrograms:
+    """The programs in force at an instant that are enabled, or that the person takes part in; by id."""
+    in_force = [program for program_id in sorted(programs) if (program := programs.at(program_id, at))]
+    return OpenPrograms(
+        programs=[
+            ProgramShown(
+                program_id=program.program_id,
+                name=program.name,
+                enabled=program.enabled,
+                activated_at=activation.activated_at if activation else None,
+                document=program.as_document(),
+            )
+            for program in in_force
+            if (activation := person.activations.get(program.program_id)) or program.enabled
+        ]
+    )
+
+
+def own_accounts(person: Person, profile: Profile) -> OwnAccounts:
+    created = [
+        (account.created_at, account_id, account)
+        for account_id, account in person.accounts.items()
+        if account.created_at is not None
+    ]
+    return OwnAccounts(
+        accounts=[
+            AccountShown(
+                account_id=account_id,
+                name=profile.accounts.get(account_id),
+                created_at=created_at,
+                closed_at=account.closed_at,
+            )
+            for created_at, account_id, account in sorted(created, key=lambda each: each[:2])
+        ]
+    )
+
+
+def of_own(decision: Decision) -> Decision:
+    """A partner's decision without what its inputs and arithmetic tell of other partners."""
+    considered = decision.inputs.get("considered", [])
+    codes = {each["code"] for each in considered if each["partner_id"] == decision.partner_id}
+    inputs = {
+        name: value
+        for name, value in decision.inputs.items()
+        if name not in ("considered", "clicks", "click_token", "promo_code")
+    }
+    if clicks := [click for click in decision.inputs.get("clicks", []) if click["code"] in codes]:
+        inputs["clicks"] = clicks
+    if (promo := decision.inputs.get("promo_code")) and decision.method == "promo_code":
+        inputs["promo_code"] = promo
+    return msgspec.structs.replace(decision, inputs=inputs)
 
 
 def referrals_before(rows: Mapping[str, PersonRow], as_of: int, program_id: str | None = None) -> list[Referral]:

@@ -74,9 +74,9 @@ class Principal:
 
 
 def principals() -> tuple[Principal, ...]:
-    """Everybody who speaks to Kafka or Redis: four workers, four APIs, the platform, and whoever operates."""
+    """Everybody who speaks to Kafka or Redis: workers, APIs, the pages, the platform, and whoever operates."""
     workers = [_worker(service.value) for service in Service]
-    return (*workers, *(_api(service.value) for service in Service), _platform(), _operator(workers))
+    return (*workers, *(_api(service.value) for service in Service), _pages(), _platform(), _operator(workers))
 
 
 def _worker(service: str) -> Principal:
@@ -114,6 +114,21 @@ def _api(service: str) -> Principal:
     if service == "commission":  # shows whose payments they are
         redis.append(_selector(f"%R~{{{PERSONS.name}:*}}:*", "hget"))
     return Principal(f"{service}-api", tuple(grant for grant in kafka if grant.names), tuple(redis))
+
+
+def _pages() -> Principal:
+    """The desk shows lag and dead letters and replays these; all else the pages ask the APIs for."""
+    every_stage = [stage for service in Service for stage in stages_of(service.value, Settings.model_construct())]
+    read = _names(topic for stage in every_stage for topic in stage.reads)
+    return Principal(
+        "pages",
+        (
+            _topics(_names([DEAD_LETTERS]), "Read"),
+            _topics(read, "Describe"),
+            _topics(_names(topic for topic in TOPICS if topic.from_outside), "Write"),
+            Grant(("Describe",), "group", tuple(service.value for service in Service)),
+        ),
+    )
 
 
 def _platform() -> Principal:

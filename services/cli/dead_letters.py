@@ -3,24 +3,28 @@
 import asyncio
 import base64
 import json
-import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, TypeVar
 
 import typer
-from pydantic import TypeAdapter, ValidationError
 
-from schemas.events import PAYLOADS, UnknownType, Unreadable, parse_event
-from schemas.ids import Id, partition_of
-from schemas.moments import format_instant
-from schemas.topics import BY_NAME, DEAD_LETTERS, TOPIC_OF, Topic
+from schemas.events import UnknownType, Unreadable, parse_event
+from schemas.topics import TOPIC_OF
 from services.cli.state import running_settings
-from services.cli.topic_log import Entry, entries
-from services.runtime.settings import Settings
+from services.runtime.dead_letters import (
+    Again,
+    Letter,
+    LetterRefused,
+    again,
+    chosen,
+    find_letters,
+    letters_at,
+    publish_again,
+    replayable,
+)
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -29,83 +33,9 @@ app = typer.Typer(
 )
 
 Result = TypeVar("Result")
-_POSITION = re.compile(r"(\d{1,4}):(\d{1,18})")
-_ID = TypeAdapter[str](Id)
 
 Reason = Annotated[str | None, typer.Option(help="Only this reason, such as conflicting_repeat.")]
 FromTopic = Annotated[str | None, typer.Option(help="Only records that came from this topic.")]
-
-
-class LetterRefused(Exception):
-    """A dead letter that is not there, or cannot be played again. The message says why, and what can be done."""
-
-
-@dataclass(frozen=True, slots=True)
-class Letter:
-    """A dead letter. `topic`, `partition`, `offset`: where the record stood; `position`: where the letter stands."""
-
-    entry: Entry
-
-    @property
-    def position(self) -> str:
-        return self.entry.position
-
-    @property
-    def reason(self) -> str:
-        return self.entry.header("reason")
-
-    @property
-    def field(self) -> str:
-        return self.entry.header("field")
-
-    @property
-    def topic(self) -> str:
-        return self.entry.header("topic")
-
-    @property
-    def came_from(self) -> str:
-        return f"{self.topic} {self.entry.header('partition')}:{self.entry.header('offset')}"
-
-    @property
-    def told(self) -> dict[str, Any]:
-        """The record as far as it is a JSON object; else nothing."""
-        try:
-            told = json.loads(self.entry.value or b"")
-        except (ValueError, RecursionError):
-            return {}
-        return told if isinstance(told, dict) else {}
-
-    def about(self) -> str:
-        """Its type and its business id, as far as they can be read: nothing personal."""
-        told = self.told
-        kind, data = str(told.get("type", ""))[:60], told.get("data")
-        kind = kind if kind.isprintable() else repr(kind)
-        known = data if isinstance(data, dict) else {}
-        names = ("payment_id", "subscription_id", "account_id", "customer_id")
-        own = next((known[name] for name in names if _is_id(known.get(name))), "")
-        return f"{kind} {own}".strip()
-
-    def row(self) -> dict[str, Any]:
-        """What a list shows, for machines."""
-        return {
-            "position": self.position,
-            "dead_since": format_instant(self.entry.timestamp_ms * 1000),
-            "reason": self.reason,
-            "field": self.field,
-            "service": self.entry.header("service"),
-            "topic": self.topic,
-            "partition": self.entry.header("partition"),
-            "offset": self.entry.header("offset"),
-            "about": self.about(),
-        }
-
-
-def _is_id(value: Any) -> bool:
-    try:
-        _ID.validate_python(value)
-    except ValidationError:
-        return False
-    return True
 
 
 # --- list -----------------------------------------------------------------------------------------------------------
@@ -119,7 +49,7 @@ def list_letters(
     as_json: Annotated[bool, typer.Option("--json", help="For programs: a list of objects.")] = False,
 ) -> None:
     """List the dead letters, newest last: why, which field, where from, what about. Shows nothing personal."""
-    found = asyncio.run(_letters(running_settings(), _chosen(reason, topic)))
+    found = asyncio.run(find_letters(running_settings(), chosen(reason, topic)))
     shown = found[-limit:]
     if as_json:
         print(json.dumps([letter.row() for letter in shown], indent=2))
@@ -151,16 +81,6 @@ def _print_table(letters: Sequence[Letter]) -> None:
     console.print(table)
 
 
-def _chosen(reason: str | None, topic: str | None) -> Callable[[Letter], bool]:
-    return lambda letter: reason in (None, letter.reason) and topic in (None, letter.topic)
-
-
-async def _letters(settings: Settings, chosen: Callable[[Letter], bool]) -> list[Letter]:
-    """The chosen letters, oldest first."""
-    found = [letter async for entry in entries(settings, [DEAD_LETTERS.name]) if chosen(letter := Letter(entry))]
-    return sorted(found, key=lambda letter: (letter.entry.timestamp_ms, letter.entry.partition, letter.entry.offset))
-
-
 # --- show -----------------------------------------------------------------------------------------------------------
 
 
@@ -171,7 +91,7 @@ def show_letter(
     raw: Annotated[bool, typer.Option("--raw", help="Only the record, byte for byte: to mend it in a file.")] = False,
 ) -> None:
     """Show one dead letter with the record as it came. The record may hold personal data."""
-    (letter,) = _or_exit(lambda: asyncio.run(_at(running_settings(), [position])))
+    (letter,) = _or_exit(lambda: asyncio.run(letters_at(running_settings(), [position])))
     value = letter.entry.value
     if raw:
         sys.stdout.buffer.write(value or b"")
@@ -195,31 +115,6 @@ def _text(raw: bytes | None) -> str | None:
         return None if raw is None else raw.decode()
     except UnicodeDecodeError:
         return None
-
-
-async def _at(settings: Settings, positions: Sequence[str]) -> list[Letter]:
-    """The letters at these positions, in this order. Errors: LetterRefused for one that is not there."""
-    found = []
-    for position in positions:
-        match = _POSITION.fullmatch(position)
-        if not match:
-            raise LetterRefused(f"{position!r} is no position: write PARTITION:OFFSET, as `dead-letters list` shows it")
-        partition, offset = int(match[1]), int(match[2])
-        letter = await _one(settings, partition, offset) if partition < settings.partitions else None
-        if letter is None:
-            raise LetterRefused(f"there is no dead letter at {position}")
-        found.append(letter)
-    return found
-
-
-async def _one(settings: Settings, partition: int, offset: int) -> Letter | None:
-    reading = entries(settings, [DEAD_LETTERS.name], partition, since=offset)
-    try:
-        async for entry in reading:
-            return Letter(entry) if entry.offset == offset else None
-    finally:
-        await reading.aclose()  # type: ignore[attr-defined]
-    return None
 
 
 # --- replay ---------------------------------------------------------------------------------------------------------
@@ -254,59 +149,17 @@ def replay(
 
     def run() -> int:
         if everything:
-            found = asyncio.run(_letters(settings, _chosen(reason, topic)))
-            letters = [letter for letter in found if _replayable(letter)]
+            found = asyncio.run(find_letters(settings, chosen(reason, topic)))
+            letters = [letter for letter in found if replayable(letter)]
             if len(letters) < len(found):
                 left_out = len(found) - len(letters)
                 print(f"{left_out} came from topics that refstream alone writes, or were too large: not replayed")
         else:
-            letters = asyncio.run(_at(settings, positions or ()))
+            letters = asyncio.run(letters_at(settings, positions or ()))
         records = [again(letter) for letter in letters] if file is None else [mended(letters[0], file)]
-        return asyncio.run(_publish(settings, records))
+        return asyncio.run(publish_again(settings, records))
 
     print(f"published {_or_exit(run)} records again")
-
-
-@dataclass(frozen=True, slots=True)
-class Again:
-    """A record to publish. `partition`: where it stood, for one without any key."""
-
-    topic: str
-    key: bytes | None
-    value: bytes | None
-    partition: int
-
-
-def _replayable(letter: Letter) -> bool:
-    """Whether it came from the platform, and stands here: records of ours are numbered by their one writer."""
-    return letter.topic in BY_NAME and BY_NAME[letter.topic].from_outside and letter.reason != "too_large"
-
-
-def again(letter: Letter) -> Again:
-    """The record as it came, under the key that its id gives, else the key it had. Errors: LetterRefused."""
-    if letter.reason == "too_large":
-        raise LetterRefused(f"{letter.position} was too large: mend the record at {letter.came_from}, and give --file")
-    if not _replayable(letter):
-        raise LetterRefused(
-            f"{letter.position} came from {letter.topic or 'no topic'}, which refstream alone writes: not replayed"
-        )
-    topic, stood = BY_NAME[letter.topic], letter.entry.header("partition")
-    key = _key_in(letter.told, topic)
-    return Again(
-        topic.name,
-        letter.entry.key if key is None else key.encode(),
-        letter.entry.value,
-        int(stood) if stood.isdigit() else 0,
-    )
-
-
-def _key_in(told: dict[str, Any], topic: Topic) -> str | None:
-    """The key that a record's own id gives, also where the rest of it is wrong."""
-    payload, data = PAYLOADS.get(str(told.get("type"))), told.get("data")
-    if payload not in topic.types or not isinstance(data, dict):
-        return None
-    key = data.get(topic.key_name.replace(" ", "_"))
-    return key if isinstance(key, str) and _is_id(key) else None
 
 
 def mended(letter: Letter, file: Path) -> Again:
@@ -325,22 +178,6 @@ def mended(letter: Letter, file: Path) -> Again:
     if topic.name != letter.topic:
         raise LetterRefused(f"{file}: {event.type} belongs on {topic.name}, but the record came from {letter.topic}")
     return Again(topic.name, topic.key(event.data).encode(), value, 0)
-
-
-async def _publish(settings: Settings, records: Sequence[Again]) -> int:
-    from aiokafka import AIOKafkaProducer
-
-    if not records:
-        return 0
-    async with AIOKafkaProducer(
-        **settings.kafka_client_options(), acks="all", enable_idempotence=True, linger_ms=5
-    ) as producer:
-        sent = []
-        for record in records:
-            partition = record.partition if record.key is None else partition_of(record.key, settings.partitions)
-            sent.append(await producer.send(record.topic, record.value, key=record.key, partition=partition))
-        await asyncio.gather(*sent)
-    return len(records)
 
 
 def _or_exit(do: Callable[[], Result]) -> Result:

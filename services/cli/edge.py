@@ -1,10 +1,11 @@
-"""All four APIs behind one port, as the local stack serves them: dispatched by the first segment of the path."""
+"""The four APIs and the pages behind one port, as the local stack serves them, by the first segment of the path."""
 
 import importlib
 from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import AsyncExitStack
 from typing import Any
 
+import httpx
 from fastapi import FastAPI
 
 from services.cli.service import Service
@@ -13,6 +14,7 @@ from services.runtime.settings import Settings
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+PAGES = ("portal", "admin")
 NOT_FOUND = b'{"type":"about:blank","title":"Not Found","status":404,"code":"not_found"}'
 
 
@@ -22,9 +24,26 @@ def app_of(service: str, settings: Settings) -> FastAPI:
     return app
 
 
-def edge(settings: Settings) -> "Edge":
-    """All four."""
-    return Edge({service.value: app_of(service.value, settings) for service in Service})
+def pages(
+    settings: Settings, is_ending: Callable[[], bool], apis: httpx.AsyncBaseTransport | None = None
+) -> dict[str, FastAPI]:
+    """The portal and the desk: one app at two places. `apis`: how it reaches them, if not over the network."""
+    from services.portal.app import create_app
+
+    return dict.fromkeys(PAGES, create_app(settings, apis, is_ending))
+
+
+def edge(settings: Settings, is_ending: Callable[[], bool]) -> "Edge":
+    """All of them; the pages only where there is a shared secret that they can sign with.
+
+    The pages are a client of the APIs here too, without the way through the network. `is_ending`: whether the server is
+    being stopped.
+    """
+    everything = Edge({service.value: app_of(service.value, settings) for service in Service})
+    if settings.auth_secret and not settings.auth_jwks_url:
+        beside = httpx.ASGITransport(everything, raise_app_exceptions=False)
+        everything.add(pages(settings, is_ending, None if settings.api_url else beside))
+    return everything
 
 
 class Edge:
@@ -32,6 +51,10 @@ class Edge:
 
     def __init__(self, apps: dict[str, FastAPI]) -> None:
         self._apps = apps
+
+    def add(self, apps: dict[str, FastAPI]) -> None:
+        """More of them, before the first request."""
+        self._apps |= apps
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -50,7 +73,7 @@ class Edge:
         await receive()
         try:
             async with AsyncExitStack() as opened:
-                for app in self._apps.values():
+                for app in dict.fromkeys(self._apps.values()):
                     await opened.enter_async_context(app.router.lifespan_context(app))
                 await send({"type": "lifespan.startup.complete"})
                 await receive()

@@ -18,8 +18,8 @@ from services.cli import explain_rewards as rewards
 from services.cli import explain_words as words
 from services.cli.state import read_state, running_settings
 from services.cli.token import Role, signed
-from services.cli.topic_log import entries
 from services.runtime.settings import Settings
+from services.runtime.topic_log import entries
 
 PERSONAL = frozenset({"name", "email", "phone", "click_token", "evidence"})
 """Fields of records that are hidden; of an account to pay to, the end stays."""

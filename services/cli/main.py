@@ -12,6 +12,7 @@ from services.cli import (
     down,
     erase,
     explain,
+    pages,
     programs,
     publish,
     rebuild,
@@ -65,6 +66,7 @@ app.command("status", rich_help_panel=LOCAL)(status.status)
 app.add_typer(bench.app, name="bench", rich_help_panel=LOCAL)
 app.command("worker", rich_help_panel=DEPLOYED)(worker.worker)
 app.command("api", rich_help_panel=DEPLOYED)(api.api)
+app.command("pages", rich_help_panel=DEPLOYED)(pages.pages)
 app.command("topics", rich_help_panel=DEPLOYED)(topics.topics)
 app.command("publish", rich_help_panel=EVENTS)(publish.publish)
 app.command("explain", rich_help_panel=EVENTS)(explain.explain)

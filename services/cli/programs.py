@@ -15,8 +15,8 @@ import httpx
 import typer
 from pydantic import ValidationError
 
+from schemas.programs import differences as program_diff
 from schemas.programs.terms import Program
-from services.cli import program_diff
 from services.cli.program_file import DocumentRefused, ProgramFile, read_program
 from services.cli.state import read_state, running_settings
 from services.cli.token import Role, signed

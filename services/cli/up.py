@@ -13,7 +13,7 @@ import typer
 
 from services.cli.state import RunState, become_supervisor, forget_state, is_running, private_dir, read_state
 from services.cli.supervisor import Supervisor
-from services.cli.token import Role, signed
+from services.cli.token import Role, sign_in_link, signed
 from services.local.refusal import StackRefused
 from services.runtime.settings import Settings
 
@@ -100,14 +100,21 @@ def print_state(state: RunState, settings: Settings) -> None:
     print(f"Kafka   {state.kafka}\nRedis   {state.redis}")
     if state.url:
         print(f"API     {state.url}")
+        print(f"Pages   {state.url}/portal and {state.url}/admin")
     print(f"Logs    {settings.data_path / 'logs'}")
     if not state.url or not state.auth_secret:
         return
     from pydantic import SecretStr
 
     signing = settings.model_copy(
-        update={"auth_secret": SecretStr(state.auth_secret), "clock_offset": state.clock_offset}
+        update={
+            "auth_secret": SecretStr(state.auth_secret),
+            "clock_offset": state.clock_offset,
+            "public_url": state.url,
+        }
     )
     print("\nDevelopment tokens (more: refstream token --role partner --sub ID)")
     for role in (Role.admin, Role.platform):
-        print(f"  {role.value:<9} {signed(signing, role, role.value)}", flush=True)
+        print(f"  {role.value:<9} {signed(signing, role, role.value)}")
+    print("\nThe administrator's desk, for 15 minutes (more: refstream token --link --role partner --sub ID)")
+    print(f"  {sign_in_link(signing, Role.admin, Role.admin.value)}", flush=True)

@@ -19,6 +19,7 @@ from services.runtime.http import (
     Page,
     Problem,
     Resources,
+    Search,
     TheCaller,
     ThePaging,
     TheResources,
@@ -28,7 +29,7 @@ from services.runtime.http import (
     require,
     service_app,
 )
-from services.runtime.profiles import PERSONS
+from services.runtime.profiles import PERSONS, matches
 from services.runtime.settings import Settings
 
 router = APIRouter()
@@ -41,11 +42,25 @@ def create_app(settings: Settings, resources: Resources | None = None) -> FastAP
 
 @router.get("/partners/{partner_id}/commissions", summary="What a partner's referred payments earned")
 async def commissions(
-    partner_id: Id, who: TheCaller, has: TheResources, paging: ThePaging, as_of: AsOf = None
+    partner_id: Id,
+    who: TheCaller,
+    has: TheResources,
+    paging: ThePaging,
+    as_of: AsOf = None,
+    program_id: Id | None = None,
+    search: Search = None,
+    pending: Annotated[bool, Query(description="Only what is not available yet.")] = False,
 ) -> Page[views.Commission]:
     own_partner(who, partner_id)
     rows = await has.reader.rows(PARTNERS, partner_id)
-    sales, next_cursor = cut(views.accrued(rows, as_of), views.place, paging)
+    found = [sale for sale in views.accrued(rows, as_of) if program_id in (None, sale.program_id)]
+    if pending:
+        at = micros(has.settings.now()) if as_of is None else as_of
+        found = [sale for sale in found if sale.available_at > at]
+    if search:
+        everybody = await has.reader.states(PERSONS, [sale.customer_id for sale in found])
+        found = [sale for sale, own in zip(found, everybody, strict=True) if matches(search, sale.customer_id, own)]
+    sales, next_cursor = cut(found, views.place, paging)
     customers = await has.reader.states(PERSONS, [sale.customer_id for sale in sales])
     items = [views.commission(sale, customer, as_of) for sale, customer in zip(sales, customers, strict=True)]
     return Page(items=items, next_cursor=next_cursor)
@@ -72,12 +87,30 @@ async def tier(
 
 
 @router.get(
+    "/partners/{partner_id}/payments/{payment_id}/decision",
+    summary="Why a payment earned the partner what it earned",
+    response_model_exclude_none=True,
+)
+async def own_payment_decision(partner_id: Id, payment_id: Id, who: TheCaller, has: TheResources) -> Decision:
+    own_partner(who, partner_id)
+    found = await _decision(has, payment_id)
+    if found.partner_id != partner_id:
+        raise not_found()
+    return found
+
+
+@router.get(
     "/payments/{payment_id}/decision",
     summary="Why a payment earned what it earned",
     response_model_exclude_none=True,
 )
 async def payment_decision(payment_id: Id, who: TheCaller, has: TheResources) -> Decision:
     require(who, "platform", "admin")
+    return await _decision(has, payment_id)
+
+
+async def _decision(has: Resources, payment_id: str) -> Decision:
+    """Errors: Problem 404 for an unknown payment."""
     customer_id = await has.reader.find(SALES, f"payment:{payment_id}")
     customer = await has.reader.state(SALES, customer_id) if customer_id is not None else Customer()
     payment = customer.payments.get(payment_id)

@@ -14,7 +14,7 @@ from schemas.events import Interval
 from schemas.ids import Id
 from schemas.moments import micros, parse_instant
 from schemas.programs.terms import WelcomeBonus
-from services.payouts import LEDGER, STAGES, statement, views
+from services.payouts import LEDGER, STAGES, lists_api, statement, views
 from services.payouts.ledger import balance, totals
 from services.payouts.state import Person, WithdrawalRow, deposit_row_id, withdrawal_row_id
 from services.runtime.http import (
@@ -35,10 +35,12 @@ from services.runtime.http import (
     page,
     require,
     service_app,
+    wants_csv,
 )
 from services.runtime.settings import Settings
 
 router = APIRouter()
+router.include_router(lists_api.router)
 
 ACTIVATION_LOOKS, LOOK_SECONDS = 40, 0.05
 """How long a partner's first request waits for an activation that is still on its way from attribution: 2 seconds."""
@@ -151,7 +153,7 @@ async def statement_lines(
         and program_id in (None, line.posting.program_id)
         and currency in (None, line.posting.currency)
     )
-    if _wants_csv(accept):
+    if wants_csv(accept):
         headers = {"Content-Disposition": 'attachment; filename="statement.csv"', "Vary": "Accept"}
         return Response(statement.as_csv(lines), 200, headers, "text/csv; charset=utf-8")
     return page(lines, lambda line: line.place, paging, statement.shown, oldest_first=True)
@@ -350,21 +352,3 @@ async def _settle(
     return await commands.run(
         request, who, STAGES, asks.SettleWithdrawal, partner_id=partner_id, withdrawal_id=withdrawal_id, **fields
     )
-
-
-def _wants_csv(accept: str) -> bool:
-    """Whether an Accept header prefers CSV to JSON. Unreadable weights count as 1."""
-    weights = {"text/csv": 0.0, "application/json": 0.0}
-    for item in accept.split(","):
-        kind, *parameters = (part.strip().lower() for part in item.split(";"))
-        if kind in weights:
-            weights[kind] = _weight(parameters)
-    return weights["text/csv"] > weights["application/json"]
-
-
-def _weight(parameters: list[str]) -> float:
-    stated = next((text[2:] for text in parameters if text.startswith("q=")), "1")
-    try:
-        return float(stated)
-    except ValueError:
-        return 1.0

@@ -12,7 +12,7 @@ from decimal import Decimal
 import msgspec
 
 from schemas import commands, events
-from schemas.events import Event
+from schemas.events import Event, Interval
 from schemas.ids import derived_id
 from schemas.internal import ClientPaid
 from schemas.money import Money, decimal_text, share
@@ -53,14 +53,21 @@ def pay(context: LedgerContext, person: Person, event: Event, command: commands.
         row for row in rows.values() if isinstance(row, ClientPaymentRow) and row.program_id == program.program_id
     )
     if command.use_bonus:
-        bonus = bonus_for(person.bonuses, paid, command, event.time)
+        bonus = bonus_for(
+            person.bonuses,
+            paid,
+            program.program_id,
+            command.customer_id,
+            command.interval,
+            command.list_price,
+            event.time,
+        )
         if bonus is None:
             return no(command, "bonus_not_applicable", "The bonus pays the first month of a new client, as a whole.")
         price = Price(Decimal(0), 0, command.list_price.minor)
         person = _without(person, bonus, price.from_bonus_minor)
     else:
-        rate = discount_rate(family, clients_of(paid, family) | {command.customer_id})
-        price = Price(rate, share(command.list_price.minor, 1 - rate), 0)
+        price = price_of(family, clients_of(paid, family) | {command.customer_id}, command.list_price)
         able = funds(rows.values(), (program.program_id, command.list_price.currency), event.time)
         if price.charged_minor > max(0, able.available_minor):
             return no(command, "insufficient_balance", "The charge is more than what is available.")
@@ -95,21 +102,32 @@ def discount_rate(family: IntegrationFamily, clients: set[str]) -> Decimal:
     return reached[-1] if reached else Decimal(0)
 
 
+def price_of(family: IntegrationFamily, clients: set[str], list_price: Money) -> Price:
+    """What the account is charged for one of so many clients."""
+    rate = discount_rate(family, clients)
+    return Price(rate, share(list_price.minor, 1 - rate), 0)
+
+
 def bonus_for(
-    bonuses: Iterable[Bonus], paid: Iterable[ClientPaymentRow], command: commands.PayForClient, at: int
+    bonuses: Iterable[Bonus],
+    paid: Iterable[ClientPaymentRow],
+    program_id: str,
+    customer_id: str,
+    interval: Interval,
+    price: Money,
+    at: int,
 ) -> Bonus | None:
     """The bonus that pays for all of it, or None: a month, the client's first payment, whole, in its currency, in time.
 
     A bonus is usable in `[granted, expires)`.
     """
-    if command.interval != BONUS_INTERVAL or any(row.customer_id == command.customer_id for row in paid):
+    if interval != BONUS_INTERVAL or any(row.customer_id == customer_id for row in paid):
         return None
-    price = command.list_price
     return next(
         (
             bonus
             for bonus in bonuses
-            if (bonus.program_id, bonus.currency) == (command.program_id, price.currency)
+            if (bonus.program_id, bonus.currency) == (program_id, price.currency)
             and bonus.is_usable(at)
             and price.minor <= bonus.remaining_minor
         ),

@@ -11,7 +11,7 @@ from schemas.ids import Id
 from schemas.moments import Instant, format_instant
 from schemas.money import Money, decimal_amount
 from services.payouts.ledger import Kind, Posting, postings
-from services.payouts.state import BookKey, Row
+from services.payouts.state import BookKey, Row, WithdrawalRow
 from services.payouts.views import View
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -87,3 +87,15 @@ def as_csv(of: Iterable[Line]) -> str:
 def harmless(cell: str) -> str:
     """A text cell that a spreadsheet shows as it stands."""
     return f"'{cell}" if cell.startswith(_FORMULA) else cell
+
+
+def withdrawals_as_csv(of: Iterable[tuple[str, WithdrawalRow]]) -> str:
+    """Withdrawals with their partners, oldest first, for a bank: the destinations in full, empty once forgotten."""
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(("created_at", "withdrawal_id", "partner_id", "destination", "amount", "currency", "comment"))
+    for partner_id, row in sorted(of, key=lambda each: (each[1].created_at, each[1].withdrawal_id)):
+        cells = map(harmless, (row.withdrawal_id, partner_id, row.destination or ""))
+        amount = decimal_amount(row.amount_minor, row.currency)
+        writer.writerow((format_instant(row.created_at), *cells, amount, row.currency, harmless(row.comment or "")))
+    return text.getvalue()

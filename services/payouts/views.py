@@ -78,6 +78,35 @@ class Deposit(View):
     status: Literal["pending", "invoiced", "received"]
 
 
+class WithdrawalOfPartner(Withdrawal):
+    """A withdrawal as an administrator pays it."""
+
+    partner_id: Id
+
+
+class DepositOfPartner(Deposit):
+    partner_id: Id
+    created_at: Instant
+    received_at: Instant | None
+
+
+class TopupQuote(View):
+    amount: Money = Field(description="bonus money used")
+    credited: Money = Field(description="what it would be worth in the account")
+
+
+class ClientPaymentQuote(View):
+    """`list_price − discount = charged`, what the partner account would be charged."""
+
+    list_price: Money
+    clients: int = Field(description="clients paid for in the integration's family, this one included")
+    discount_rate: Rate
+    discount: Money
+    charged: Money
+    affordable: bool = Field(description="whether the account has as much")
+    bonus_applicable: bool = Field(description="whether the welcome bonus would pay the list price instead")
+
+
 class ClientPayment(View):
     """`list_price` is `charged` plus the discount, or `from_bonus` alone."""
 
@@ -133,6 +162,10 @@ def withdrawal(row: WithdrawalRow, *, with_destination: bool = True) -> Withdraw
     )
 
 
+def withdrawal_of(partner_id: str, row: WithdrawalRow) -> WithdrawalOfPartner:
+    return WithdrawalOfPartner(partner_id=partner_id, **dict(withdrawal(row)))
+
+
 def topup(row: TopupRow) -> Topup:
     return Topup(
         topup_id=row.topup_id,
@@ -151,6 +184,12 @@ def deposit(row: DepositRow) -> Deposit:
         amount=Money(minor=row.amount_minor, currency=row.currency),
         method=row.method,
         status=issued if row.received_at is None else "received",
+    )
+
+
+def deposit_of(partner_id: str, row: DepositRow) -> DepositOfPartner:
+    return DepositOfPartner(
+        partner_id=partner_id, created_at=row.created_at, received_at=row.received_at, **dict(deposit(row))
     )
 
 

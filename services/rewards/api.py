@@ -1,6 +1,7 @@
 """Rewards' HTTP: a partner's wallet, the reward store with its claims, and the history."""
 
 import asyncio
+from typing import Literal
 
 from fastapi import APIRouter, FastAPI, Request
 from starlette.responses import Response
@@ -12,7 +13,7 @@ from schemas.programs.terms import Credits
 from services.rewards import discounts_api, discounts_views, stages, views
 from services.rewards.people import PEOPLE
 from services.rewards.rules import WALLETS
-from services.rewards.state import Purse, Wallet, claim_row
+from services.rewards.state import Claim, ClaimStatus, Purse, Wallet, claim_row
 from services.runtime.http import (
     AsOf,
     Body,
@@ -31,6 +32,7 @@ from services.runtime.http import (
     require,
     service_app,
 )
+from services.runtime.reader import rows_of
 from services.runtime.settings import Settings
 
 router = APIRouter()
@@ -50,6 +52,10 @@ class ClaimBody(Body):
 
     program_id: Id | None = None
     provider: Text
+
+
+class SettlementBody(Body):
+    status: Literal["fulfilled", "failed"]
 
 
 # --- reading --------------------------------------------------------------------------------------------------------
@@ -96,6 +102,34 @@ async def history(
     return page(own, views.movement_key, paging, lambda move: move)
 
 
+@router.get("/claims", summary="Claims of all partners, newest first")
+async def all_claims(
+    who: TheCaller, has: TheResources, paging: ThePaging, status: ClaimStatus | None = None
+) -> Page[views.ClaimOfPartner]:
+    require(who, "platform", "admin")
+    with_credits = [partner_id async for partner_id, wallet in has.reader.all_states(WALLETS) if wallet.purses]
+    every = await rows_of(has.reader, WALLETS, with_credits)
+    found = [
+        (partner_id, row)
+        for partner_id, rows in zip(with_credits, every, strict=True)
+        for row in rows.values()
+        if isinstance(row, Claim) and status in (None, row.status)
+    ]
+    return page(
+        found, lambda each: (each[1].requested_at, each[1].claim_id), paging, lambda each: views.claim_of(*each)
+    )
+
+
+@router.get("/claims/{claim_id}", summary="A claim")
+async def one_claim(claim_id: Id, who: TheCaller, has: TheResources) -> views.ClaimOfPartner:
+    require(who, "platform", "admin")
+    partner_id = await has.reader.find(WALLETS, claim_row(claim_id))
+    row = await has.reader.row(WALLETS, partner_id, claim_row(claim_id)) if partner_id is not None else None
+    if partner_id is None or not isinstance(row, Claim):
+        raise not_found()
+    return views.claim_of(partner_id, row)
+
+
 # --- changing -------------------------------------------------------------------------------------------------------
 
 
@@ -135,6 +169,7 @@ async def fulfil(
     commands: TheCommands,
     body: NoBody | None = None,
 ) -> Response:
+    require(who, "platform")
     return await _settle(request, who, has, commands, claim_id, fulfilled=True)
 
 
@@ -151,13 +186,26 @@ async def fail(
     commands: TheCommands,
     body: NoBody | None = None,
 ) -> Response:
+    require(who, "platform")
     return await _settle(request, who, has, commands, claim_id, fulfilled=False)
+
+
+@router.post(
+    "/claims/{claim_id}/settle",
+    summary="Say for the platform how a claim ended",
+    response_model=views.ClaimShown,
+)
+async def settle(
+    request: Request, claim_id: Id, body: SettlementBody, who: TheCaller, has: TheResources, commands: TheCommands
+) -> Response:
+    """An administrator does by hand what a platform's program does with `fulfil` and `fail`."""
+    require(who, "admin")
+    return await _settle(request, who, has, commands, claim_id, fulfilled=body.status == "fulfilled")
 
 
 async def _settle(
     request: Request, who: TheCaller, has: Resources, commands: TheCommands, claim_id: str, *, fulfilled: bool
 ) -> Response:
-    require(who, "platform")
     partner_id = await has.reader.find(WALLETS, claim_row(claim_id))
     if partner_id is None:
         raise not_found()

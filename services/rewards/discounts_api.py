@@ -20,8 +20,8 @@ from services.rewards.calendar import (
     own_days,
     verification_day,
 )
-from services.rewards.discounts import outcome
-from services.rewards.facts import Person, Referral, account_name
+from services.rewards.discounts import companies_in_order, outcome, shares
+from services.rewards.facts import Order, Person, Referral, account_name
 from services.rewards.people import PEOPLE
 from services.rewards.verifications import VERIFICATIONS
 from services.runtime.border import FUTURE_SECONDS
@@ -88,6 +88,45 @@ async def discounts(
     rows = await has.reader.rows(PEOPLE, partner_id)
     referrals = (row for row in rows.values() if isinstance(row, Referral))
     return views.preview(program_id, day.month, as_of, outcome(person, referrals, program, as_of))
+
+
+@router.get("/partners/{partner_id}/companies", summary="What each company would get, in the order in force or another")
+async def companies(
+    partner_id: Id,
+    who: TheCaller,
+    has: TheResources,
+    program_id: Id | None = None,
+    order: Annotated[list[Id] | None, Query(max_length=1000, description="Another order, to look at only.")] = None,
+) -> views.CompaniesShown:
+    """As a verification now would count, those with 0 % too."""
+    own_partner(who, partner_id)
+    person = await has.reader.state(PEOPLE, partner_id)
+    program_id = program_id or _only_program(person)
+    now = micros(has.settings.now())
+    program = has.programs.at(program_id, now)
+    terms = program.term(MonthlyDiscount) if program else None
+    if program is None or terms is None or program_id not in person.activations:
+        raise not_found()
+    rows = await has.reader.rows(PEOPLE, partner_id)
+    found = outcome(person, (row for row in rows.values() if isinstance(row, Referral)), program, now)
+    orders = person.orders.get(program_id, ()) if order is None else (Order(now - 1, tuple(order)),)
+    in_order = companies_in_order(person.accounts, orders, now)
+    return views.companies(program_id, terms, found, shares(terms, found.active_referrals, in_order))
+
+
+@router.get("/verifications", summary="The months of a program that were verified, newest first")
+async def verifications(
+    who: TheCaller, has: TheResources, program_id: Annotated[Id, Query(description="The program.")]
+) -> views.VerificationsShown:
+    require(who, "admin")
+    months = (await has.reader.state(VERIFICATIONS, program_id)).months
+    return views.VerificationsShown(
+        verifications=[
+            views.verified(program_id, month, day.as_of, months[month])
+            for month in sorted(months, reverse=True)
+            if months[month].is_complete and (day := verification_day(has.programs, program_id, month))
+        ]
+    )
 
 
 @router.post("/verifications", summary="Verify a month of a program", response_model=views.VerificationShown)

@@ -8,8 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from schemas.ids import Id
 from schemas.moments import Instant
 from schemas.money import Money
-from services.rewards.discounts import Outcome, Status, status
-from services.rewards.facts import Person, Verification
+from schemas.programs.terms import MonthlyDiscount
+from services.rewards.discounts import Outcome, Share, Status, status
+from services.rewards.facts import Month, Person, Verification
 from services.rewards.views import Movement
 
 
@@ -47,6 +48,26 @@ class VerificationShown(Shown):
     lapsed: int
 
 
+class VerificationsShown(Shown):
+    verifications: list[VerificationShown]
+
+
+class CompanyShown(Shown):
+    account_id: Id
+    referrals_counted: int
+    percent: int
+
+
+class CompaniesShown(Shown):
+    """A partner's open companies in order, and what a verification now would give each."""
+
+    program_id: Id
+    active_referrals: int
+    referrals_per_account: int
+    companies: list[CompanyShown]
+    withheld: Literal["pending_payment"] | None
+
+
 class InvoiceShown(Shown):
     """What an invoice takes off. `amount`: what is left to pay."""
 
@@ -57,6 +78,32 @@ class InvoiceShown(Shown):
     percent: int
     discount: Money
     amount: Money
+
+
+def companies(program_id: str, terms: MonthlyDiscount, found: Outcome, given: Iterable[Share]) -> CompaniesShown:
+    return CompaniesShown(
+        program_id=program_id,
+        active_referrals=found.active_referrals,
+        referrals_per_account=terms.referrals_per_account,
+        companies=[
+            CompanyShown(account_id=each.account_id, referrals_counted=each.referrals_counted, percent=each.percent)
+            for each in given
+        ],
+        withheld="pending_payment" if found.withheld else None,
+    )
+
+
+def verified(program_id: str, month: str, as_of: int, of: Month) -> VerificationShown:
+    """A month that every partner has decided."""
+    return VerificationShown(
+        program_id=program_id,
+        month=month,
+        as_of=as_of,
+        partners=of.partners,
+        assigned=of.assigned,
+        withheld=of.withheld,
+        lapsed=of.lapsed,
+    )
 
 
 def decided(person: Person, verification: Verification) -> DiscountsShown:

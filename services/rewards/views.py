@@ -50,6 +50,10 @@ class ClaimShown(BaseModel):
     settled_at: Instant | None = Field(description="when it was fulfilled or failed")
 
 
+class ClaimOfPartner(ClaimShown):
+    partner_id: Id
+
+
 class Offer(BaseModel):
     """What a provider's data costs. `credits` is what a claim takes: whole credits, rounded up."""
 
@@ -161,6 +165,10 @@ def claim(row: Claim) -> ClaimShown:
         requested_at=row.requested_at,
         settled_at=row.settled_at,
     )
+
+
+def claim_of(partner_id: str, row: Claim) -> ClaimOfPartner:
+    return ClaimOfPartner(partner_id=partner_id, **dict(claim(row)))
 
 
 # --- the store ------------------------------------------------------------------------------------------------------

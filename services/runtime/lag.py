@@ -11,12 +11,13 @@ from services.runtime.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class Lag:
-    """One partition of a topic that a service reads, and how many records of it are not folded yet."""
+    """One partition of a topic that a service reads: up to where it has folded, and how many records it has not."""
 
     service: str
     topic: str
     partition: int
     lag: int
+    folded: int
 
 
 async def lags(settings: Settings, reads: Mapping[str, Iterable[str]]) -> list[Lag]:
@@ -55,5 +56,5 @@ async def _lags(
         for at in partitions_read:
             known = committed[service].get(at)
             position = max(known.offset if known else 0, begins[at])
-            found.append(Lag(service, at.topic, at.partition, max(0, ends[at] - position)))
+            found.append(Lag(service, at.topic, at.partition, max(0, ends[at] - position), position))
     return found

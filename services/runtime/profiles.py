@@ -80,3 +80,11 @@ PERSONS: Stage[Profile, Profile] = Stage(
     step=step,
     personal=(Profile,),
 )
+
+
+def matches(search: str, person_id: str, of: Profile) -> bool:
+    """Whether a person's id, or a name, an address or a phone as it was written, holds a text; case does not matter."""
+    wanted = search.strip().casefold()
+    contact = of.contact
+    known = (person_id, contact.name, contact.email, contact.phone, *of.accounts.values())
+    return any(wanted in text.casefold() for text in known if text and not text.startswith("sha256:"))

@@ -59,6 +59,11 @@ class Settings(BaseSettings):
     auth_jwks_url: str | None = Field(None, description="Address of the key set that bearer tokens are signed with.")
     auth_issuer: str = Field("refstream", description="`iss` that a bearer token must carry.")
     auth_audience: str = Field("refstream", description="`aud` that a bearer token must carry.")
+    oidc_issuer: str | None = Field(
+        None, description="OpenID Connect provider that signs people in to the pages; unset: signed links alone."
+    )
+    oidc_client_id: str | None = Field(None, description="What the pages are called there.")
+    oidc_client_secret: SecretStr | None = Field(None, description="The pages' secret there.")
     click_secrets: dict[str, SecretStr] = Field(
         default_factory=dict,
         description="JSON object of key id to secret that sign the click cookie; the last one signs, all are accepted, "
@@ -80,6 +85,9 @@ class Settings(BaseSettings):
 
     public_url: str | None = Field(
         None, description="Address under which browsers reach the API; stands in referral links. Unset: the local port."
+    )
+    api_url: str | None = Field(
+        None, description="Address under which the pages reach the APIs. Unset: the local port."
     )
     port: int = Field(8080, ge=0, le=65535, description="Port of the HTTP API; 0: a free one.")
     metrics_port: int | None = Field(

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 pytestmark = [pytest.mark.infra]
@@ -51,6 +52,15 @@ def test_every_figure_is_as_promised(played: str) -> None:
     programs = ("keycrm", "jupsoft", "proxy-credits", "message-help", "active-referrals")
     assert [name for name in programs if re.search(rf"^{name}\b.*, partners", played, re.MULTILINE)] == list(programs)
     assert "\x1b" not in played  # no terminal: plain lines
+
+
+def test_it_ends_with_links_that_sign_in(played: str) -> None:
+    links = re.findall(r"http://\S+/portal/enter\?token=\S+", played)
+    shown = [httpx.get(link, follow_redirects=False, trust_env=False).headers["location"] for link in links]
+    assert shown == ["/portal", "/admin"]
+    partner = httpx.Client(follow_redirects=True, trust_env=False).get(links[0])
+    assert partner.status_code == 200
+    assert "/portal/keycrm/start" in str(partner.url) or "/portal/jupsoft/start" in str(partner.url)
 
 
 def test_it_runs_again_on_the_same_stack_with_ids_of_its_own(played: str, refstream: Refstream) -> None:

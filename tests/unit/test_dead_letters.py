@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from services.cli.dead_letters import Letter, LetterRefused, again, mended
 from services.cli.main import app
-from services.cli.topic_log import Entry
+from services.runtime.topic_log import Entry
 
 SIGNUP = {
     "specversion": "1.0",

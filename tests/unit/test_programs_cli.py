@@ -11,9 +11,10 @@ from fastapi.testclient import TestClient
 from typer.testing import CliRunner
 
 from schemas.programs import SHIPPED, shipped
+from schemas.programs import differences as program_diff
 from schemas.programs.terms import Program
 from services.attribution.api import create_app
-from services.cli import program_diff, programs
+from services.cli import programs
 from services.cli.main import app as refstream
 from services.cli.program_file import DocumentRefused, read_program
 from services.runtime.http import Commands, Resources

@@ -25,6 +25,7 @@ from services.cli.demo.takings import too_little, topping_up, withdrawing
 from services.cli.down import stop
 from services.cli.publish import publish
 from services.cli.state import RunState, is_running, private_dir
+from services.cli.token import Role, sign_in_link
 from services.cli.up import start_detached
 from services.runtime.settings import Settings
 
@@ -250,6 +251,18 @@ class _Play:
         for command, why in (*_where_to_look(past, list(shown.values())), *more):
             console.print(f"  {command:<52} {why}", highlight=False, soft_wrap=True)
         console.print(f"  {self._url}/attribution/openapi.json (also commission, rewards, payouts)", highlight=False)
+        self._show_pages(next(iter(shown.values())))
+
+    def _show_pages(self, partner: Partner) -> None:
+        """Links that sign a browser in; each alone in its line, so that a terminal can open it."""
+        console = self._steps.console
+        at = self._settings.model_copy(update={"public_url": self._url})
+        for whose, role, sub in (
+            (f"The pages of {partner.partner_id}", Role.partner, partner.partner_id),
+            ("The administrator's desk", Role.admin, Role.admin.value),
+        ):
+            console.print(f"{whose}, for 15 minutes (then: refstream token --link --role {role.value} --sub {sub})")
+            console.print(f"  {sign_in_link(at, role, sub)}", highlight=False, soft_wrap=True)
 
 
 def _where_to_look(past: History, shown: Sequence[Partner]) -> Iterable[tuple[str, str]]:

@@ -22,8 +22,8 @@ from services.cli.demo.platform import Platform
 from services.cli.demo.report import decimal
 from services.cli.demo.scene import Answer, Scored
 from services.cli.token import Role
-from services.cli.topic_log import entries
 from services.runtime.settings import Settings
+from services.runtime.topic_log import entries
 
 
 class Integrators:

@@ -20,7 +20,7 @@ from services.runtime.http.bodies import Body, ChargedAmount, Moment, NoBody, Po
 from services.runtime.http.commands import Commands
 from services.runtime.http.pages import Page, Paging, ThePaging, cut, page
 from services.runtime.http.problems import FieldError, Problem, invalid, not_found
-from services.runtime.http.queries import AsOf
+from services.runtime.http.queries import AsOf, Search, wants_csv
 from services.runtime.http.rates import TheVisitor
 from services.runtime.http.resources import Resources, TheCommands, TheResources
 
@@ -38,6 +38,7 @@ __all__ = [
     "PositiveAmount",
     "Problem",
     "Resources",
+    "Search",
     "Text",
     "TheCaller",
     "TheCommands",
@@ -51,4 +52,5 @@ __all__ = [
     "page",
     "require",
     "service_app",
+    "wants_csv",
 ]

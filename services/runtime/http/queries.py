@@ -18,6 +18,11 @@ AsOf = Annotated[
 ]
 """Parameter type of `as_of`: microseconds since 1970 UTC, or None. Without an offset: 422."""
 
+Search = Annotated[
+    str | None, Query(max_length=256, description="Only where an id, a name, an e-mail or a phone holds this text.")
+]
+"""Parameter type of `search`."""
+
 
 def route_template(scope: Scope, service: str) -> str | None:
     """The matched route as OpenAPI writes it, like `/payouts/partners/{partner_id}/balance`, or None."""
@@ -40,3 +45,21 @@ def refuse_unknown_query(request: Request) -> None:
     if unknown := sorted(set(request.query_params) - known):
         errors = [FieldError(field=name, message="There is no such parameter.") for name in unknown]
         raise Problem(422, "invalid", "The request is not valid.", errors)
+
+
+def wants_csv(accept: str) -> bool:
+    """Whether an Accept header prefers CSV to JSON. Unreadable weights count as 1."""
+    weights = {"text/csv": 0.0, "application/json": 0.0}
+    for item in accept.split(","):
+        kind, *parameters = (part.strip().lower() for part in item.split(";"))
+        if kind in weights:
+            weights[kind] = _weight(parameters)
+    return weights["text/csv"] > weights["application/json"]
+
+
+def _weight(parameters: list[str]) -> float:
+    stated = next((text[2:] for text in parameters if text.startswith("q=")), "1")
+    try:
+        return float(stated)
+    except ValueError:
+        return 1.0
