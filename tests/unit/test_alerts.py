@@ -1,0 +1,65 @@
+"""The alerts speak of metrics that exist, and each has its section in the runbook."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from services.cli.service import Service
+from services.runtime.metrics import METRICS
+
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "deploy" / "prometheus"
+RULES: list[dict[str, Any]] = yaml.safe_load((FOLDER / "alerts.yml").read_text())["groups"][0]["rules"]
+RUNBOOK = (ROOT / "docs" / "runbook.md").read_text(encoding="utf-8")
+LABELS = {metric.name: set(metric.labels) for metric in METRICS}
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule["alert"])
+def test_an_alert_speaks_of_metrics_and_labels_that_exist(rule: dict[str, Any]) -> None:
+    names = {re.sub("_bucket$", "", name) for name in re.findall(r"refstream_[a-z_]+", rule["expr"])}
+    assert names <= set(LABELS)
+    grouped = {label for by in re.findall(r"by \(([^)]*)\)", rule["expr"]) for label in by.split(", ")} - {"le"}
+    assert all(grouped <= LABELS[name] for name in names)
+    shown = set(re.findall(r"\$labels\.(\w+)", rule["annotations"]["summary"])) - {"job", "instance"}
+    assert shown <= grouped
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule["alert"])
+def test_an_alert_has_its_section_in_the_runbook(rule: dict[str, Any]) -> None:
+    assert rule["annotations"]["runbook"] == f"docs/runbook.md#{rule['alert'].lower()}"
+    section = RUNBOOK.split(f"\n## {rule['alert']}\n")[1].split("\n## ")[0]
+    assert all(f"**{part}**" in section for part in ("Means.", "See more.", "Do."))
+    assert rule["labels"]["severity"] in ("page", "ticket")
+
+
+def test_the_runbook_has_no_section_without_an_alert() -> None:
+    assert re.findall(r"^## (\w+)$", RUNBOOK, re.MULTILINE) == [rule["alert"] for rule in RULES]
+
+
+def test_every_service_is_scraped() -> None:
+    jobs = yaml.safe_load((FOLDER / "prometheus.yml").read_text())["scrape_configs"]
+    names = {name for job in jobs for found in job["dns_sd_configs"] for name in found["names"]}
+    assert names == {f"{service.value}-{role}" for service in Service for role in ("worker", "api")}
+
+
+@pytest.mark.skipif(
+    shutil.which("promtool") is None, reason="no promtool here: Debian has it in the package prometheus"
+)
+@pytest.mark.parametrize(
+    "command",
+    [("check", "config", FOLDER / "prometheus.yml"), ("test", "rules", Path(__file__).parent / "alerts.yml")],
+    ids=["the files are valid", "each alert fires when it should"],
+)
+def test_prometheus_itself_says_that(command: tuple[str | Path, ...]) -> None:
+    ended = subprocess.run(["promtool", *command], capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
+def test_every_alert_is_tried() -> None:
+    tried = re.findall(r"alertname: (\w+)", (Path(__file__).parent / "alerts.yml").read_text())
+    assert {rule["alert"] for rule in RULES} == set(tried)
