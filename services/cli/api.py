@@ -37,6 +37,7 @@ def serve(settings: Settings, make: Callable[[IsEnding], Any]) -> None:
     settings.require_production_secrets()
     # basicConfig and not uvicorn's own set-up: one format for all that is logged here.
     logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # the pages' requests: a line for each would name partners
     config = uvicorn.Config(
         make(lambda: server.should_exit),
         host=settings.host,

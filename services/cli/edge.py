@@ -1,6 +1,7 @@
 """The four APIs and the pages behind one port, as the local stack serves them, by the first segment of the path."""
 
 import importlib
+import logging
 from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import AsyncExitStack
 from typing import Any
@@ -10,6 +11,8 @@ from fastapi import FastAPI
 
 from services.cli.service import Service
 from services.runtime.settings import Settings
+
+log = logging.getLogger(__name__)
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -41,9 +44,22 @@ def edge(settings: Settings, is_ending: Callable[[], bool]) -> "Edge":
     """
     everything = Edge({service.value: app_of(service.value, settings) for service in Service})
     if settings.auth_secret and not settings.auth_jwks_url:
-        beside = httpx.ASGITransport(everything, raise_app_exceptions=False)
+        beside = httpx.ASGITransport(_told(everything), raise_app_exceptions=False)
         everything.add(pages(settings, is_ending, None if settings.api_url else beside))
     return everything
+
+
+def _told(everything: "Edge") -> Callable[[Scope, Receive, Send], Awaitable[None]]:
+    """The same application; the traceback that a server would log is logged here, where there is none in between."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await everything(scope, receive, send)
+        except Exception:
+            log.exception("an api failed")
+            raise
+
+    return app
 
 
 class Edge:

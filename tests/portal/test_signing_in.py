@@ -37,7 +37,7 @@ def _link(**claims: object) -> str:
         _link(aud="refstream"),
         _link(iss="somebody"),
         _link(exp=int(time.time()) - 1),
-        _link(exp=int(time.time()) + LINK_SECONDS + 60),
+        _link(exp=int(time.time()) + LINK_SECONDS + 86_400),
         _link(exp="soon"),
         _link(role="platform"),
         _link(role=["partner"]),
