@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import time
 
 from redis.asyncio import Redis
 
@@ -14,6 +15,7 @@ from schemas.programs.terms import Program
 from services.attribution import PEOPLE
 from services.runtime.codec import Codec
 from services.runtime.http.command_log import CommandLog
+from services.runtime.http.problems import Problem
 from services.runtime.reader import Rebuilding
 from services.runtime.settings import Settings
 from services.runtime.store import RedisReader
@@ -36,9 +38,21 @@ async def publish_shipped(settings: Settings) -> None:
     await log.start()
     try:
         for program in shipped():
-            await log.write(_command(program, micros(settings.now())), program.program_id)
+            await _write(log, _command(program, micros(settings.now())), program.program_id)
     finally:
         await log.stop()
+
+
+async def _write(log: CommandLog, command: Event, key: str) -> None:
+    """With more patience than a caller of the API has: topics that were just made find their leaders in their time."""
+    deadline = time.monotonic() + WAIT_SECONDS
+    while True:
+        try:
+            return await log.write(command, key)
+        except Problem:
+            if time.monotonic() > deadline:
+                raise
+            await asyncio.sleep(PAUSE_SECONDS)
 
 
 async def until_published(settings: Settings, timeout_seconds: float = WAIT_SECONDS) -> None:
