@@ -1,5 +1,7 @@
 """Reading the log's partitions by position, outside of any consumer group."""
 
+import asyncio
+import contextlib
 from collections import deque
 from types import TracebackType
 from typing import Any, Self
@@ -11,6 +13,7 @@ from services.runtime.settings import Settings
 from services.runtime.stage import Record
 
 FETCHED_RECORDS = 5_000
+STOP_SECONDS = 5.0
 accept_any_header_name()
 
 
@@ -48,7 +51,9 @@ class KafkaLogReader:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._consumer.stop()
+        # A cancellation that aiokafka swallows, as it may when its connections break, would be waited for for ever.
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._consumer.stop(), STOP_SECONDS)
 
     async def end(self, topic: str) -> int:
         tp = self._tps[topic]

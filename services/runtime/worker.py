@@ -62,6 +62,7 @@ FETCHED_RECORDS = 2_000
 BUFFERED_BATCHES = 32
 UNSENT_BATCHES = 4
 BUSY_WAIT_MS, IDLE_WAIT_MS = 25, 500
+STALLED_SECONDS = 120.0
 OFFSETS_EVERY_SECONDS = LOOK_AT_REDIS_EVERY_SECONDS = 1.0
 REST = ""
 FENCED_EXIT, FAILED_EXIT = 71, 70
@@ -195,9 +196,14 @@ class _OpenCell:
         self._tasks: list[asyncio.Task[None]] = []
         self._closing = False
 
-    async def start(self, reader: recovery.LogReader) -> None:
+    async def start(self, reader: recovery.LogReader, progress: Callable[[], None]) -> None:
         stage = self.cell.stage.name
-        left = await recovery.opened(self.cell, reader, self._keeper.metrics[REBUILT_RECORDS].labels(stage).inc)
+
+        def folded_again(records: int) -> None:
+            self._keeper.metrics[REBUILT_RECORDS].labels(stage).inc(records)
+            progress()
+
+        left = await recovery.opened(self.cell, reader, folded_again)
         self._keeper.metrics[OPENED].labels(stage).inc()
         if left:
             await self._send(left)
@@ -356,7 +362,16 @@ class Keeper:
             self._settings.ready_file.touch()
 
     async def _open(self, partition: int) -> None:
-        """Open the cells of a partition number, one after the other: they read the same topics."""
+        """Open the cells of a partition number. A rebuild takes its time; what does not move at all is given up.
+
+        Errors: TimeoutError then.
+        """
+        async with asyncio.timeout(STALLED_SECONDS) as patience:
+            now = asyncio.get_running_loop().time
+            await self._open_cells_of(partition, lambda: patience.reschedule(now() + STALLED_SECONDS))
+
+    async def _open_cells_of(self, partition: int, progress: Callable[[], None]) -> None:
+        """One after the other: they read the same topics."""
         topics = {topic.name for stage in self._stages for topic in (JOURNALS[stage.name], *stage.reads)}
         siblings = {stage.name: stage for stage in self._stages}
         async with KafkaLogReader(self._settings, sorted(topics), partition) as reader:
@@ -372,8 +387,9 @@ class Keeper:
                     clock_offset_seconds=self._settings.clock_offset,
                 )
                 opened = _OpenCell(self, cell)
-                await opened.start(reader)
+                await opened.start(reader, progress)
                 self._cells[stage.name, partition] = opened
+                progress()
 
     async def close(self) -> None:
         """Let go of every cell, each at the end of its batch."""
