@@ -66,7 +66,7 @@ KIND = KINDS["simulation"]
 SEEDS = KIND.long if LONG else KIND.short
 PROCESSES = int(os.environ.get("REFSTREAM_SIMULATION_PROCESSES", os.cpu_count() or 1))
 PORTION = 25
-ENOUGH_SEEDS = 200
+ENOUGH_SEEDS = 1_000
 MOST_FAULTS = 25
 FAR = 2**53
 """An instant after everything."""
