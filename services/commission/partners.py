@@ -141,7 +141,7 @@ def _climb(
     """The ladder with the sale, and its client's new first place if that changes; None when other sales may change."""
     place = sale.place
     begins = _begins(tiers)
-    if not set(begins) <= set(ladder.begins):
+    if begins != ladder.begins and not set(begins) <= set(ladder.begins):
         wider = tuple(sorted({*ladder.begins, *begins}))
         if wider[-1] > ladder.depth and ladder.clients:
             return None  # a version with higher tiers than seen before: count from the rows

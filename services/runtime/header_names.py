@@ -22,11 +22,11 @@ class _Records(_MemoryRecordsPy):  # type: ignore[misc]
     def next_batch(self, *_: Any) -> Any:
         blob = self._next_slice
         batch = super().next_batch()
-        return _Batch(batch, bytes(blob)) if blob is not None and isinstance(batch, DefaultRecordBatch) else batch
+        return _Batch(batch, blob) if isinstance(batch, DefaultRecordBatch) else batch
 
 
 class _Batch:
-    def __init__(self, batch: Any, blob: bytes) -> None:
+    def __init__(self, batch: Any, blob: memoryview) -> None:
         self._batch, self._blob = batch, blob
 
     def __getattr__(self, name: str) -> Any:
@@ -40,7 +40,7 @@ class _Batch:
         try:
             return iter(list(self._batch))
         except UnicodeDecodeError:
-            return iter(_AnyNames(self._blob))
+            return iter(_AnyNames(bytes(self._blob)))
 
 
 class _AnyNames(_DefaultRecordBatchPy):  # type: ignore[misc]
