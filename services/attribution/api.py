@@ -47,7 +47,7 @@ from services.runtime.http import (
     service_app,
 )
 from services.runtime.http.command_log import CommandLog
-from services.runtime.profiles import PERSONS, matches
+from services.runtime.profiles import PERSONS, found_by
 from services.runtime.settings import Settings
 
 router = APIRouter()
@@ -126,9 +126,7 @@ async def partners(
         async for partner_id, person in has.reader.all_states(PEOPLE)
         if (program_id in person.activations if program_id else person.activations)
     ]
-    if search:
-        everybody = await has.reader.states(PERSONS, [partner_id for partner_id, _ in found])
-        found = [each for each, own in zip(found, everybody, strict=True) if matches(search, each[0], own)]
+    found = await found_by(search, has.reader, found, lambda each: each[0])
     here, next_cursor = cut(found, lambda each: (views.partner_since(each[1]), each[0]), paging)
     profiles = await has.reader.states(PERSONS, [partner_id for partner_id, _ in here])
     shown = [views.partner_listed(*each, profile.contact) for each, profile in zip(here, profiles, strict=True)]
@@ -210,9 +208,7 @@ async def referrals(
     await _partner(has, who, partner_id)
     at = micros(has.settings.now()) if as_of is None else as_of
     listed = views.referrals_before(await has.reader.rows(PEOPLE, partner_id), at, program_id)
-    if search:
-        everybody = await has.reader.states(PERSONS, [referral.customer_id for referral in listed])
-        listed = [each for each, own in zip(listed, everybody, strict=True) if matches(search, each.customer_id, own)]
+    listed = await found_by(search, has.reader, listed, lambda referral: referral.customer_id)
     found = page(
         listed,
         lambda referral: (referral.attributed_at, referral.customer_id),

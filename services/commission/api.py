@@ -29,7 +29,7 @@ from services.runtime.http import (
     require,
     service_app,
 )
-from services.runtime.profiles import PERSONS, matches
+from services.runtime.profiles import PERSONS, found_by
 from services.runtime.settings import Settings
 
 router = APIRouter()
@@ -57,9 +57,7 @@ async def commissions(
     if pending:
         at = micros(has.settings.now()) if as_of is None else as_of
         found = [sale for sale in found if sale.available_at > at]
-    if search:
-        everybody = await has.reader.states(PERSONS, [sale.customer_id for sale in found])
-        found = [sale for sale, own in zip(found, everybody, strict=True) if matches(search, sale.customer_id, own)]
+    found = await found_by(search, has.reader, found, lambda sale: sale.customer_id)
     sales, next_cursor = cut(found, views.place, paging)
     customers = await has.reader.states(PERSONS, [sale.customer_id for sale in sales])
     items = [views.commission(sale, customer, as_of) for sale, customer in zip(sales, customers, strict=True)]

@@ -4,15 +4,14 @@ import logging
 import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import httpx
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse, Response
 from starlette.staticfiles import StaticFiles
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.portal import clients, companies, desk, oidc, partner, payouts, referrals, start, statistics, store
 from services.portal.client import ApiRefused
@@ -28,7 +27,7 @@ from services.portal.visit import (
     signed_in,
 )
 from services.portal.words import LANGUAGES
-from services.runtime.http.middleware import LimitBody
+from services.runtime.http.middleware import LimitBody, SafeHeaders
 from services.runtime.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -84,14 +83,14 @@ def create_app(
     _install_errors(app)
     _add_entrances(app)
     app.include_router(oidc.router)
-    app.mount("/portal/static", StaticFiles(directory=HERE / "static"))
+    app.mount("/portal/static", _Kept(directory=HERE / "static"))
     for module in (partner, start, referrals, payouts, statistics, store, companies, clients):
         app.include_router(module.router)
     app.include_router(partner.by_name)
     for page in desk.MODULES:
         app.include_router(page.router)
     app.add_middleware(LimitBody)
-    app.add_middleware(Guarded)
+    app.add_middleware(SafeHeaders, always=HEADERS)
     return app
 
 
@@ -100,23 +99,13 @@ def api_url(settings: Settings) -> str:
     return settings.api_url or f"http://127.0.0.1:{settings.port}"
 
 
-class Guarded:
-    """Headers of every answer. Static files alone are kept by browsers: their addresses change with their content."""
+class _Kept(StaticFiles):
+    """Files that browsers keep: their addresses change with their content."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def sending(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in HEADERS.items():
-                    headers.setdefault(name, value)
-                if scope["path"].startswith("/portal/static/") and message["status"] < 400:
-                    headers["Cache-Control"] = f"public, max-age={YEAR_SECONDS}, immutable"
-            await send(message)
-
-        await self._app(scope, receive, sending)
+    def file_response(self, *args: Any, **options: Any) -> Response:
+        response = super().file_response(*args, **options)
+        response.headers["Cache-Control"] = f"public, max-age={YEAR_SECONDS}, immutable"
+        return response
 
 
 def _add_entrances(app: FastAPI) -> None:

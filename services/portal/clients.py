@@ -9,6 +9,7 @@ from starlette.responses import Response
 from schemas.ids import Id
 from services.portal import terms
 from services.portal.client import Api, ApiRefused
+from services.portal.pages import quoted
 from services.portal.partner import Program, ProgramId, add, standing
 from services.portal.session import API_TOKEN_SECONDS
 from services.portal.visit import Form, ThePartner, Visit, go
@@ -128,17 +129,15 @@ async def pay(visit: ThePartner, program_id: ProgramId) -> Response:
 @router.get("/portal/{program_id}/clients/price")
 async def price(visit: ThePartner, program_id: ProgramId) -> Response:
     """What the payment in the form would cost, line by line."""
-    form = Form(dict(visit.request.query_params), {})
-    quote, refused = None, ""
-    try:
+
+    async def ask(form: Form) -> Any:
         amount = form.money("list_price", form["currency"])
         asked = {name: form[name] for name in ("customer_id", "integration", "interval")}
-        quote = await visit.api.get(
+        return await visit.api.get(
             "/payouts/partners/{}/client-payment-quote", visit.sub, program_id=program_id, **asked, **amount
         )
-    except ApiRefused as error:
-        refused = error.code
-    return visit.page("price.part.html", quote=quote, refused=refused)
+
+    return await quoted(visit, "price.part.html", ask)
 
 
 @router.post("/portal/{program_id}/clients/retention")

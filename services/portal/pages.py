@@ -73,3 +73,13 @@ async def tried(
             raise
         why = Refusal(refused.code, refused.detail, refused.errors, values)
         return await shown(visit, template, load, why, 409 if refused.status == 202 else refused.status)
+
+
+async def quoted(visit: Visit, template: str, ask: Callable[[Form], Awaitable[Any]]) -> Response:
+    """What a form would come to, asked while it is filled in; `refused` says why it comes to nothing."""
+    quote, refused = None, ""
+    try:
+        quote = await ask(Form(dict(visit.request.query_params), {}))
+    except ApiRefused as error:
+        refused = error.code
+    return visit.page(template, quote=quote, refused=refused)

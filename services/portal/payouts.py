@@ -8,7 +8,7 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from schemas.ids import Id
-from services.portal.client import ApiRefused
+from services.portal.pages import quoted
 from services.portal.partner import Program, ProgramId, add, standing
 from services.portal.visit import Form, ThePartner, Visit
 
@@ -88,14 +88,12 @@ async def top_up(visit: ThePartner, program_id: ProgramId) -> Response:
 @router.get("/portal/{program_id}/payouts/worth")
 async def worth(visit: ThePartner, program_id: ProgramId) -> Response:
     """What the amount in the top-up form would be worth, beside what it is as money."""
-    form = Form(dict(visit.request.query_params), {})
-    quote, refused = None, ""
-    try:
+
+    async def ask(form: Form) -> Any:
         amount = form.money("amount", form["currency"])
-        quote = await visit.api.get("/payouts/partners/{}/topup-quote", visit.sub, program_id=program_id, **amount)
-    except ApiRefused as error:
-        refused = error.code
-    return visit.page("worth.part.html", quote=quote, refused=refused)
+        return await visit.api.get("/payouts/partners/{}/topup-quote", visit.sub, program_id=program_id, **amount)
+
+    return await quoted(visit, "worth.part.html", ask)
 
 
 @router.get("/portal/{program_id}/payouts/statement")

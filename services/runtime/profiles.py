@@ -9,13 +9,19 @@ Attribution's worker folds the stage; the pages of attribution and commission re
 more on `forgotten`, which keeps everything. See docs/decisions/0014.
 """
 
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
 import msgspec
 
 from schemas import events, internal
 from schemas.events import Event
 from schemas.ids import derived_id
 from schemas.topics import CUSTOMERS, FORGOTTEN, PROFILES
+from services.runtime.reader import Reader
 from services.runtime.stage import Change, Context, Emit, Stage
+
+Item = TypeVar("Item")
 
 
 class Contact(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -80,6 +86,16 @@ PERSONS: Stage[Profile, Profile] = Stage(
     step=step,
     personal=(Profile,),
 )
+
+
+async def found_by(
+    search: str | None, reader: Reader, items: Sequence[Item], person_of: Callable[[Item], str]
+) -> list[Item]:
+    """The items whose person a search finds; all of them where nothing is searched for. Errors: Rebuilding."""
+    if not search:
+        return list(items)
+    everybody = await reader.states(PERSONS, [person_of(item) for item in items])
+    return [item for item, own in zip(items, everybody, strict=True) if matches(search, person_of(item), own)]
 
 
 def matches(search: str, person_id: str, of: Profile) -> bool:

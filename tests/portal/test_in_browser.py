@@ -27,14 +27,25 @@ def _arrives(page: Page, text: str) -> float:
     return time.monotonic() - began
 
 
+def _activate(page: Page, program: str) -> None:
+    """Take part in the program whose card says a text."""
+    card = page.locator("section", has_text=program)
+    card.get_by_role("checkbox").check()
+    card.get_by_role("button", name="Activate").click()
+
+
+def _create_code(page: Page, code: str) -> None:
+    page.get_by_label("The code you wish for").fill(code)
+    page.get_by_role("button", name="Create the code").click()
+    expect(page.locator(".codes")).to_contain_text(code)
+
+
 def test_from_activation_to_a_paid_withdrawal(visitors: Visitors, played: Played) -> None:
     anna, bob = _new("anna"), _new("bob")
     played.person(anna)
     partner = visitors.partner(anna)
     page = partner.page
-    card = page.locator("section", has_text="Tiered share")
-    card.get_by_role("checkbox").check()
-    card.get_by_role("button", name="Activate").click()
+    _activate(page, "Tiered share")
     expect(page.get_by_role("status").filter(has_text="You take part now")).to_be_visible()
     page.get_by_role("button", name="Create the link").click()
     expect(page.locator("svg.qr")).to_be_visible()
@@ -109,12 +120,8 @@ def test_money_is_worth_more_in_the_own_account(visitors: Visitors, played: Play
     played.person(anna)
     partner = visitors.partner(anna)
     page = partner.page
-    card = page.locator("section", has_text="Tiered share")
-    card.get_by_role("checkbox").check()
-    card.get_by_role("button", name="Activate").click()
-    page.get_by_label("The code you wish for").fill(bob)
-    page.get_by_role("button", name="Create the code").click()
-    expect(page.locator(".codes")).to_contain_text(bob)
+    _activate(page, "Tiered share")
+    _create_code(page, bob)
     played.person(bob, promo_code=bob)
     partner.look("/portal/keycrm/payouts")
     played.publish(
@@ -134,9 +141,7 @@ def test_credits_are_claimed_and_the_data_is_given(visitors: Visitors, played: P
     played.person(anna)
     partner = visitors.partner(anna)
     page = partner.page
-    card = page.locator("section", has_text="residential")
-    card.get_by_role("checkbox").check()
-    card.get_by_role("button", name="Activate").click()
+    _activate(page, "residential")
     page.get_by_role("button", name="Create the link").click()
     token = visitors.somebody().follow(page.locator("#link-1").inner_text())
     played.person(bob, "Bob", click_token=token)
@@ -189,9 +194,7 @@ def test_a_partner_pays_in_pays_for_a_client_and_claims_one(visitors: Visitors, 
         played.person(each)
     partner = visitors.partner(anna)
     page = partner.page
-    card = page.locator("section", has_text="integrators")
-    card.get_by_role("checkbox").check()
-    card.get_by_role("button", name="Activate").click()
+    _activate(page, "integrators")
     partner.look("/portal/message-help/clients")
     _arrives(page, "Welcome bonus left")
     page.locator("#deposit").fill("500")
@@ -357,12 +360,8 @@ def test_hostile_names_are_text(visitors: Visitors, played: Played) -> None:
     played.person(anna)
     partner = visitors.partner(anna)
     page = partner.page
-    card = page.locator("section", has_text="Tiered share")
-    card.get_by_role("checkbox").check()
-    card.get_by_role("button", name="Activate").click()
-    page.get_by_label("The code you wish for").fill(anna)
-    page.get_by_role("button", name="Create the code").click()
-    expect(page.locator(".codes")).to_contain_text(anna)
+    _activate(page, "Tiered share")
+    _create_code(page, anna)
     partner.look("/portal/keycrm/referrals")
     for number, name in enumerate(HOSTILE):
         played.person(f"{anna}-{number}", name, promo_code=anna)

@@ -3,7 +3,7 @@
 import asyncio
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -102,14 +102,14 @@ def _replayed(messages: list[Message], receive: Receive) -> Receive:
 class SafeHeaders:
     """Headers that no route must forget: nothing is cached or sniffed unless a route says otherwise."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+    def __init__(self, app: ASGIApp, always: Mapping[str, str] = ALWAYS) -> None:
+        self._app, self._always = app, always
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def sending(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                for name, value in ALWAYS.items():
+                for name, value in self._always.items():
                     headers.setdefault(name, value)
             await send(message)
 
