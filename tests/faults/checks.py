@@ -12,7 +12,7 @@ import httpx
 from schemas.faults import Kind, Verified
 from services.runtime.cell import EDGE_HEADER, NUMBER_HEADER
 from tests.faults.playground import Fault, Harm, Playground, playground
-from tests.faults.rounds import LONG, Round, rounds_of
+from tests.faults.rounds import LONG, Round, machine, rounds_of
 from tests.journey import Journey, journeys
 from tests.over_kafka import Played, check, play
 
@@ -35,7 +35,7 @@ def prepared(folder: Path) -> Iterator[Playground]:
 def play_all_under(ground: Playground, kind: Kind, fault: Fault) -> None:
     """Every round of one kind."""
     initials = "".join(word[0] for word in kind.name.split())  # ids of journeys are no place for much text
-    for round_ in rounds_of(kind, ground.valkey_version):
+    for round_ in rounds_of(kind, machine(ground.valkey_version)):
         play_under(ground, f"{initials}{round_.number}", round_, [fault] * round_.times)
 
 

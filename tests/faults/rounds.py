@@ -34,8 +34,8 @@ class Round:
     verified: Verified | None = None
 
 
-def rounds_of(kind: Kind, valkey: str, a_round: int = FAULTS_A_ROUND) -> Iterator[Round]:
-    """The rounds that are left to play, each noted when the next is asked for. `valkey`: the server's version."""
+def rounds_of(kind: Kind, on: Machine, a_round: int = FAULTS_A_ROUND) -> Iterator[Round]:
+    """The rounds that are left to play, each noted when the next is asked for."""
     before = result_of(kind, FOLDER) if LONG else None
     if before and (before.commit, before.seed) != (commit(), SEED):
         before = None
@@ -48,11 +48,11 @@ def rounds_of(kind: Kind, valkey: str, a_round: int = FAULTS_A_ROUND) -> Iterato
         yield played
         done += times
         if LONG:
-            before = _noted(kind, before, played, time.monotonic() - began, valkey)
+            before = _noted(kind, before, played, time.monotonic() - began, on)
 
 
-def _noted(kind: Kind, before: Result | None, played: Round, seconds: float, valkey: str) -> Result:
-    assert played.verified
+def _noted(kind: Kind, before: Result | None, played: Round, seconds: float, on: Machine) -> Result:
+    assert played.verified or not on.kafka
     times = played.times + (before.times if before else 0)
     result = Result(
         kind=kind.name,
@@ -65,7 +65,7 @@ def _noted(kind: Kind, before: Result | None, played: Round, seconds: float, val
         commit=commit(),
         finished=times == kind.long,
         verified=played.verified,
-        machine=machine(KAFKA_VERSION, valkey),
+        machine=on,
         recoveries_seconds=(
             *(before.recoveries_seconds if before else ()),
             *(round(seconds, 2) for seconds in played.recoveries),
@@ -91,12 +91,12 @@ def _git(*arguments: str) -> str:
     return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
 
 
-def machine(kafka: str | None = None, valkey: str | None = None) -> Machine:
-    """This machine, with the versions of the servers that were used."""
+def machine(valkey: str | None = None) -> Machine:
+    """This machine, with the versions of the servers that were used; `valkey`: None where none were."""
     return Machine(
         cpus=os.cpu_count() or 0,
         memory_gb=round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
         python=platform.python_version(),
-        kafka=kafka,
+        kafka=KAFKA_VERSION if valkey else None,
         valkey=valkey,
     )

@@ -16,7 +16,7 @@ from tests.faults.checks import BEFORE, FOLDED_SECONDS, Witness, all_is_right, t
 from tests.faults.flood import publish_garbage, publish_ten_times
 from tests.faults.garbage import Garbage, garbage
 from tests.faults.playground import Playground
-from tests.faults.rounds import KINDS, LONG, rounds_of
+from tests.faults.rounds import KINDS, LONG, machine, rounds_of
 from tests.journey import Journey, journeys
 from tests.over_kafka import Played, check, play
 
@@ -31,7 +31,7 @@ Place = tuple[str, int, int]
 
 
 def test_garbage_is_a_dead_letter_each_and_stops_nothing(ground: Playground) -> None:
-    for round_ in rounds_of(KINDS["garbage"], ground.valkey_version, GARBAGE_A_ROUND):
+    for round_ in rounds_of(KINDS["garbage"], machine(ground.valkey_version), GARBAGE_A_ROUND):
         placed: dict[Place, Garbage] = {}
 
         def note(one: Garbage, place: Place, placed: dict[Place, Garbage] = placed) -> None:
@@ -71,7 +71,9 @@ def _each_met_its_fate(placed: dict[Place, Garbage], played: Played) -> None:
 
 def test_everything_ten_times_and_shuffled_is_as_once(ground: Playground) -> None:
     a_set = TIMES * sum(len(phase) for journey in journeys() for phase in journey.phases())
-    for round_ in rounds_of(KINDS["input duplicated and shuffled"], ground.valkey_version, a_set * SETS_A_ROUND):
+    for round_ in rounds_of(
+        KINDS["input duplicated and shuffled"], machine(ground.valkey_version), a_set * SETS_A_ROUND
+    ):
         sets = [journeys(f"ten.{round_.number}.{number}.") for number in range(-(-round_.times // a_set))]
         rng, published = random.Random(round_.seed), 0
 

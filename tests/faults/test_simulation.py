@@ -13,10 +13,8 @@ import asyncio
 import logging
 import os
 import random
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from datetime import UTC, datetime
 from functools import cache
 from itertools import chain, zip_longest
 from multiprocessing import get_context
@@ -25,7 +23,6 @@ from typing import Any
 import pytest
 
 from schemas.events import Event
-from schemas.faults import Result
 from schemas.topics import JOURNALS
 from services import payouts
 from services.payouts import ledger
@@ -36,7 +33,7 @@ from services.runtime.memory import MemoryStore
 from services.runtime.simulate import MemoryReader, World
 from services.runtime.stage import Stage
 from services.runtime.store import Commit, Outgoing, Verdict
-from tests.faults.rounds import KINDS, LONG, SEED, commit, machine, write
+from tests.faults.rounds import KINDS, SEED, machine, rounds_of
 from tests.faults.simulation import (
     COPY,
     DEATH,
@@ -63,9 +60,8 @@ from tests.worlds import (
 )
 
 KIND = KINDS["simulation"]
-SEEDS = KIND.long if LONG else KIND.short
 PROCESSES = int(os.environ.get("REFSTREAM_SIMULATION_PROCESSES", os.cpu_count() or 1))
-PORTION = 25
+SEEDS_A_ROUND, PORTION = 2_000, 25
 ENOUGH_SEEDS = 1_000
 MOST_FAULTS = 25
 FAR = 2**53
@@ -145,22 +141,20 @@ def test_one_seed() -> None:
 
 
 def test_whatever_fails_at_once_the_outcome_is_what_the_journeys_promise() -> None:
-    began = time.monotonic()
-    starts = range(SEED, SEED + SEEDS, PORTION)
     with ProcessPoolExecutor(PROCESSES, mp_context=get_context("spawn")) as pool:
-        failed = dict(chain.from_iterable(pool.map(failures, starts)))
-    assert not failed, "\n".join(
-        f"{why}\n    REFSTREAM_SEED={seed} .venv/bin/pytest tests/faults/test_simulation.py -k one_seed"
-        for seed, why in failed.items()
-    )
-    if LONG:
-        _write_result(time.monotonic() - began)
+        for round_ in rounds_of(KIND, machine(), SEEDS_A_ROUND):
+            first = SEED + (round_.number - 1) * SEEDS_A_ROUND
+            portions = [range(first, first + round_.times)[at : at + PORTION] for at in range(0, round_.times, PORTION)]
+            failed = dict(chain.from_iterable(pool.map(failures, portions)))
+            assert not failed, "\n".join(
+                f"{why}\n    REFSTREAM_SEED={seed} .venv/bin/pytest tests/faults/test_simulation.py -k one_seed"
+                for seed, why in failed.items()
+            )
 
 
-def failures(first: int) -> list[tuple[int, str]]:
-    """The seeds of a portion that do not end as they must, with the reason."""
+def failures(seeds: Sequence[int]) -> list[tuple[int, str]]:
+    """Those seeds that do not end as they must, with the reason."""
     logging.disable(logging.ERROR)  # everything that can be told of a fault is
-    seeds = range(first, min(first + PORTION, SEED + SEEDS))
     return [(seed, why) for seed in seeds if (why := _why(seed))]
 
 
@@ -171,21 +165,6 @@ def _why(seed: int, kinds: Sequence[str] | None = None) -> str:
     except Exception as error:
         return f"{type(error).__name__}: {str(error)[:500]}"
     return ""
-
-
-def _write_result(seconds: float) -> None:
-    result = Result(
-        kind=KIND.name,
-        times=SEEDS,
-        rounds=SEEDS,
-        seed=SEED,
-        seconds=round(seconds, 1),
-        day=datetime.now(UTC).date().isoformat(),
-        commit=commit(),
-        finished=KIND.long == SEEDS,
-        machine=machine(),
-    )
-    write(KIND, result)
 
 
 # --- copies of no single moment -------------------------------------------------------------------------------------
