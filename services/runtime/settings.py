@@ -10,6 +10,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 # Secrets that stand in examples and tutorials; whoever knows one could sign tokens for any partner.
 KNOWN_SECRETS = frozenset({"secret", "changeme", "change-me", "development", "refstream", "password", "test"})
+SECRETS_DIR = Path("/run/secrets")
+"""Where containers and clusters mount secrets: a file for each, named as its variable in lower case."""
 MIN_SECRET_CHARACTERS = 32  # HS256 wants a key as long as its hash: 256 bits
 
 
@@ -122,9 +124,12 @@ class Settings(BaseSettings):
 
     @classmethod
     def load(cls) -> Self:
-        """The settings of the environment. Raises SettingsRefused that names each variable at fault."""
+        """The settings of the environment, then of the files in SECRETS_DIR.
+
+        Raises SettingsRefused that names each variable at fault.
+        """
         try:
-            return cls()
+            return cls(_secrets_dir=SECRETS_DIR if SECRETS_DIR.is_dir() else None)
         except ValidationError as error:
             faults = [
                 ": ".join(filter(None, ("_".join(["REFSTREAM", *map(str, fault["loc"])]).upper(), fault["msg"])))
