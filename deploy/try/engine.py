@@ -52,7 +52,7 @@ def engine(data: Path) -> Iterator[None]:
         yield
         return
     if not shutil.which("dockerd") or os.geteuid():
-        raise CannotTry("no Docker engine answers: start one, or as root `apt-get install docker.io`")
+        raise CannotTry("no Docker engine answers: start one, or be root where `dockerd` is installed")
     data.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="refstream-try-") as scratch, (data / "dockerd.log").open("wb") as log:
         socket = f"unix://{scratch}/docker.sock"

@@ -1,8 +1,8 @@
-"""Tries docker-compose.yml for real: builds, brings it up, plays the demo, scales, kills, rolls, verifies, takes it down.
+"""Tries docker-compose.yml for real: builds, starts, plays the demo, scales, kills, rolls, verifies, takes it down.
 
-    make try                                                     # everything; the figures stand at the end
-    PYTHONPATH=. .venv/bin/python deploy/try/run.py --then 'COMMAND'          # also a command against it, before anything is killed
-    PYTHONPATH=. .venv/bin/python deploy/try/run.py --keep                    # leave it running
+    make try                            # everything; the figures stand at the end
+    make try ARGS="--then 'COMMAND'"    # also a command against it, before anything is killed
+    make try ARGS=--keep                # leave it running
 
 COMMAND finds REFSTREAM_URL, REFSTREAM_KAFKA and REFSTREAM_AUTH_SECRET in its environment. Where no Docker engine
 answers one is started for the time being, and where images cannot be pulled stand-ins are made: see engine.py.
@@ -27,10 +27,7 @@ WORKERS = 3
 AGAIN_SECONDS = 120
 PROJECT = "refstream-try"
 DEMO = ("run", "--rm", "refstream", "demo", "--url", "http://edge:8080")
-_EPOCHS = (
-    "import urllib.request as u; "
-    "print(u.urlopen('http://localhost:9100/metrics', timeout=5).read().decode())"
-)
+_METRICS = "import urllib.request as u; print(u.urlopen('http://localhost:9100/metrics', timeout=5).read().decode())"
 
 
 class Try:
@@ -68,8 +65,10 @@ class Try:
         """By container: the cells that it owns, as its metrics say."""
         owned = {}
         for container in self.containers(name):
-            told = run("docker", "exec", container, "python", "-c", _EPOCHS, quiet=True)
-            owned[container] = {line.split()[0] for line in told.splitlines() if line.startswith("refstream_cell_epoch{")}
+            told = run("docker", "exec", container, "python", "-c", _METRICS, quiet=True)
+            owned[container] = {
+                line.split()[0] for line in told.splitlines() if line.startswith("refstream_cell_epoch{")
+            }
         return owned
 
     def until(self, name: str, met: Callable[[dict[str, set[str]]], bool]) -> float:
@@ -163,7 +162,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--then", help="command to run against it, in a shell")
     parser.add_argument("--keep", action="store_true", help="leave it running")
-    parser.add_argument("--data", type=Path, default=ROOT / "build" / "try", help="where an engine of our own keeps its images")
+    parser.add_argument(
+        "--data", type=Path, default=ROOT / "build" / "try", help="where an engine of our own keeps its images"
+    )
     args = parser.parse_args()
     try:
         with engine(args.data):
@@ -174,7 +175,7 @@ def main() -> None:
                 figures = play(args.then)
             finally:
                 if not args.keep:
-                    run(*compose(), "--project-name", PROJECT, "--project-directory", ROOT, "--profile", "*", "down", "--volumes", quiet=True)
+                    Try()("--profile", "*", "down", "--volumes", "--timeout", "10")
             print(json.dumps(figures, indent=1, ensure_ascii=False))
     except CannotTry as error:
         raise SystemExit(f"try: {error}") from None

@@ -13,7 +13,9 @@ from services.runtime.settings import Settings
 KEY_ID = "1"
 
 
-def secrets(folder: Annotated[Path, typer.Argument(help="Where they are to be; settings find them in /run/secrets.")]) -> None:
+def secrets(
+    folder: Annotated[Path, typer.Argument(help="Where to; settings look into /run/secrets.")],
+) -> None:
     """Make the secrets that a folder lacks: what signs tokens, what signs click cookies, what seals personal data.
 
     One file for each, named as its variable in lower case, as containers and clusters mount them; a file that is there

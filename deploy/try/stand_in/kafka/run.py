@@ -1,4 +1,4 @@
-"""Starts Kafka as its official image does: KAFKA_SOME_NAME becomes the property some.name; storage is formatted once."""
+"""Starts Kafka as its official image does: KAFKA_SOME_NAME becomes the property some.name."""
 
 import os
 import subprocess
