@@ -95,6 +95,11 @@ class Settings(BaseSettings):
     metrics_port: int | None = Field(
         None, ge=0, le=65535, description="Port on which a worker answers Prometheus; unset: it does not."
     )
+    otlp_url: str | None = Field(
+        None,
+        description="Address of an OpenTelemetry collector (OTLP over HTTP), `http://collector:4318`: workers tell it "
+        "of records that have a `traceparent`. Unset: they tell nobody.",
+    )
     host: str = Field("127.0.0.1", description="Address to listen on; containers set 0.0.0.0.")
     data_dir: Path = Field(Path(".refstream"), description="Data of the local stack: Kafka, Valkey, logs, secrets.")
     cache_dir: Path = Field(
