@@ -1,13 +1,14 @@
 # One image for everything: `worker SERVICE`, `api SERVICE`, `topics` and the other commands.
-FROM python:3.12-slim AS dependencies
+FROM python:3.11-slim-bookworm AS dependencies
 COPY requirements-runtime.lock /
 RUN python -m venv /venv \
  && /venv/bin/pip install --no-cache-dir --require-hashes --no-deps -r /requirements-runtime.lock
 
-FROM python:3.12-slim
-# A user without a name elsewhere, a shell or a home: nothing in the container needs to write but the data directory.
+FROM python:3.11-slim-bookworm
+# A user without a name elsewhere, a shell or a home: nothing in the container needs to write but the data directory and,
+# once, secrets that were not given.
 RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin refstream \
- && install -d -o refstream /var/lib/refstream
+ && install -d -o refstream /var/lib/refstream /run/secrets
 COPY --from=dependencies /venv /venv
 COPY schemas /app/schemas
 COPY services /app/services

@@ -8,7 +8,7 @@ FAST := $(wildcard tests/unit tests/golden tests/properties tests/contract tests
 .DEFAULT_GOAL := help
 TOOLS := build/tools/bin
 PEERS := build/peers/bin
-.PHONY: help setup demo test check faults bench bench-peers lint format up down docs pictures audit sbom secrets lock
+.PHONY: help setup demo test check faults bench bench-peers lint format up down try docs pictures audit sbom secrets lock
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 15
@@ -62,6 +62,9 @@ up: $(STAMP) ## the local stack, in the background
 
 down: $(STAMP) ## stops it
 	$(BIN)/refstream down
+
+try: $(STAMP) ## docker-compose.yml, built, started, scaled, killed and rolled; ARGS='--help'
+	PYTHONPATH=. $(BIN)/python deploy/try/run.py $(ARGS)
 
 docs: $(STAMP) ## regenerates schemas/generated, deploy/security and what is generated of docs/
 	$(BIN)/python -m schemas.generate

@@ -16,6 +16,7 @@ from services.cli import (
     programs,
     publish,
     rebuild,
+    secrets,
     status,
     token,
     topics,
@@ -68,6 +69,7 @@ app.command("worker", rich_help_panel=DEPLOYED)(worker.worker)
 app.command("api", rich_help_panel=DEPLOYED)(api.api)
 app.command("pages", rich_help_panel=DEPLOYED)(pages.pages)
 app.command("topics", rich_help_panel=DEPLOYED)(topics.topics)
+app.command("secrets", rich_help_panel=DEPLOYED)(secrets.secrets)
 app.command("publish", rich_help_panel=EVENTS)(publish.publish)
 app.command("explain", rich_help_panel=EVENTS)(explain.explain)
 app.command("token", rich_help_panel=EVENTS)(token.token)

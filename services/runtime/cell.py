@@ -56,6 +56,7 @@ from services.runtime.reader import Rebuilding
 from services.runtime.stage import Answer, Change, Context, DeadLetter, Emit, Missing, Record, Rows, Stage
 from services.runtime.store import TRANSIENT, CellStore, Commit, Outgoing, Verdict, tag
 from services.runtime.tally import Tally, tallied, tallies
+from services.runtime.tracing import Headers, onward
 
 log = logging.getLogger(__name__)
 
@@ -597,10 +598,11 @@ class Cell:
             batch.rows[key].put(row_id, row)
             batch.dirty_rows.setdefault(key, {})[row_id] = row
         batch.commit.find.update(dict.fromkeys(change.find, key))
+        traced = onward(record, self.name)
         for emit in change.emits:
-            self._emit(batch, emit)
+            self._emit(batch, emit, traced)
         for answer in change.answers:
-            self._answer(batch, key, answer, event)
+            self._answer(batch, key, answer, event, traced)
         for command_id in change.forget:
             self._keep(batch, Answered(command_id=command_id, body_hash="", caller="", status=410, body={}))
         for letter in change.dead_letters:
@@ -637,17 +639,17 @@ class Cell:
         sibling = self._siblings[where]
         return msgspec.msgpack.decode(blob, type=type(sibling.shows(sibling.empty)))
 
-    def _emit(self, batch: _Batch, emit: Emit) -> None:
+    def _emit(self, batch: _Batch, emit: Emit, traced: Headers) -> None:
         for name, count in tallied(emit.data):
             batch.commit.meta[name] = self._number(batch, name) + count
         topic = TOPIC_OF[type(emit.data)]
         key = emit.key or topic.key(emit.data)
-        self._send(batch, topic, key.encode(), self._value(emit.id, emit.time, emit.data))
+        self._send(batch, topic, key.encode(), self._value(emit.id, emit.time, emit.data), traced)
 
     def _value(self, event_id: str, time: int, data: Payload) -> bytes:
         return event_json(Event(event_id, f"/{self.stage.service}", time, data))
 
-    def _answer(self, batch: _Batch, key: str, answer: Answer, event: Event) -> None:
+    def _answer(self, batch: _Batch, key: str, answer: Answer, event: Event, traced: Headers) -> None:
         to = answer.to
         decision = Answered(
             command_id=to.command_id, body_hash=to.body_hash, caller=to.caller, status=answer.status, body=answer.body
@@ -655,7 +657,7 @@ class Cell:
         self._keep(batch, decision)
         batch.answered.add(to.command_id)
         value = self._value(derived_id("answer", to.command_id), event.time, decision)
-        self._send(batch, BY_NAME[f"answers.{self.stage.service}"], key.encode(), value)
+        self._send(batch, BY_NAME[f"answers.{self.stage.service}"], key.encode(), value, traced)
 
     def _keep(self, batch: _Batch, answer: Answered) -> None:
         blob = answer.model_dump_json().encode()
@@ -680,7 +682,7 @@ class Cell:
         topic: Topic,
         key: bytes | None,
         value: bytes | None,
-        headers: tuple[tuple[str, bytes], ...] = (),
+        headers: Headers = (),
     ) -> None:
         target = partition_of(key, self.partitions) if key else self.partition
         number = self._number(batch, "outbox") + 1
@@ -786,5 +788,5 @@ def _command_of(event: Event) -> str | None:
     return event.data.command_id if _is_commanded(type(event.data)) else None  # type: ignore[attr-defined]
 
 
-def _without_edge(headers: tuple[tuple[str, bytes], ...]) -> tuple[tuple[str, bytes], ...]:
+def _without_edge(headers: Headers) -> Headers:
     return tuple((name, value) for name, value in headers if name not in (EDGE_HEADER, NUMBER_HEADER))

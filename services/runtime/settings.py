@@ -10,6 +10,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 # Secrets that stand in examples and tutorials; whoever knows one could sign tokens for any partner.
 KNOWN_SECRETS = frozenset({"secret", "changeme", "change-me", "development", "refstream", "password", "test"})
+SECRETS_DIR = Path("/run/secrets")
+"""Where containers and clusters mount secrets: a file for each, named as its variable in lower case."""
 MIN_SECRET_CHARACTERS = 32  # HS256 wants a key as long as its hash: 256 bits
 
 
@@ -93,6 +95,11 @@ class Settings(BaseSettings):
     metrics_port: int | None = Field(
         None, ge=0, le=65535, description="Port on which a worker answers Prometheus; unset: it does not."
     )
+    otlp_url: str | None = Field(
+        None,
+        description="Address of an OpenTelemetry collector (OTLP over HTTP), `http://collector:4318`: workers tell it "
+        "of records that have a `traceparent`. Unset: they tell nobody.",
+    )
     host: str = Field("127.0.0.1", description="Address to listen on; containers set 0.0.0.0.")
     data_dir: Path = Field(Path(".refstream"), description="Data of the local stack: Kafka, Valkey, logs, secrets.")
     cache_dir: Path = Field(
@@ -122,9 +129,12 @@ class Settings(BaseSettings):
 
     @classmethod
     def load(cls) -> Self:
-        """The settings of the environment. Raises SettingsRefused that names each variable at fault."""
+        """The settings of the environment, then of the files in SECRETS_DIR.
+
+        Raises SettingsRefused that names each variable at fault.
+        """
         try:
-            return cls()
+            return cls(_secrets_dir=SECRETS_DIR if SECRETS_DIR.is_dir() else None)
         except ValidationError as error:
             faults = [
                 ": ".join(filter(None, ("_".join(["REFSTREAM", *map(str, fault["loc"])]).upper(), fault["msg"])))

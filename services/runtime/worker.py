@@ -22,6 +22,7 @@ import gc
 import importlib
 import logging
 import os
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import Any
@@ -255,8 +256,12 @@ class _OpenCell:
     async def _fold(self, topic: str, records: list[Any]) -> list[Outgoing]:
         stage, metrics = self.cell.stage.name, self._keeper.metrics
         metrics[BATCH_RECORDS].labels(stage).observe(len(records))
+        taken, began = [as_record(record) for record in records], time.time_ns()
         with metrics[FOLD_SECONDS].labels(stage).time():
-            return await self.cell.fold(topic, [as_record(record) for record in records])
+            outgoing = await self.cell.fold(topic, taken)
+        if self._keeper.spans:
+            self._keeper.spans.folded(self.cell.name, taken, began, time.time_ns())
+        return outgoing
 
     async def _send_all(self) -> None:
         while outgoing := await self._unsent.get():
@@ -325,6 +330,7 @@ class Keeper:
         self.metrics.registry.register(CellsShown(self._open_cells, self._highwater))
         self.feed = ProgramsFeed(settings, heard=self._tell_news)
         self.sender = Sender(settings)
+        self.spans = _spans(stages[0].service, settings)
         self.app: Any = None
 
     async def start(self) -> None:
@@ -337,6 +343,8 @@ class Keeper:
     async def stop(self) -> None:
         await self.sender.stop()
         await self.feed.stop()
+        if self.spans:
+            await asyncio.to_thread(self.spans.stop)
         await self._redis.aclose()
 
     def _open_cells(self) -> list[Cell]:
@@ -458,6 +466,15 @@ class Keeper:
         moved = {tp: at for tp, at in self.positions(self._assigned).items() if self._committed.get(tp) != at and at}
         if moved and self.app.consumer and await self.app.consumer._thread.commit(moved):
             self._committed.update(moved)
+
+
+def _spans(service: str, settings: Settings) -> Any:
+    """Where traces go, if anywhere: the libraries are loaded by those workers alone that need them."""
+    if not settings.otlp_url:
+        return None
+    from services.runtime.spans import Spans, to_collector
+
+    return Spans(service, to_collector(settings.otlp_url))
 
 
 def _end(code: int) -> None:

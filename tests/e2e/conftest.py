@@ -40,8 +40,11 @@ class Running:
 
 
 @pytest.fixture(scope="module")
-def running(stack: Stack) -> Iterator[Running]:
-    """Up for one module of tests, on the session's servers; down again after it."""
+def running(stack: Stack, request: pytest.FixtureRequest) -> Iterator[Running]:
+    """Up for one module of tests, on the session's servers; down again after it.
+
+    A module's ENVIRONMENT, if it has one, is added to the variables.
+    """
     with tempfile.TemporaryDirectory() as folder:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("REFSTREAM_")}
         environment |= {
@@ -52,6 +55,7 @@ def running(stack: Stack) -> Iterator[Running]:
             "REFSTREAM_AUTH_SECRET": AUTH_SECRET,
             "REFSTREAM_DATA_SECRETS": json.dumps(DATA_SECRETS),
             "REFSTREAM_SESSION_SECONDS": "2",
+            **getattr(request.module, "ENVIRONMENT", {}),
         }
         up = Running("", stack.settings, environment)
         started = up.refstream("up", "--detach")

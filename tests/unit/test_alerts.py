@@ -1,5 +1,6 @@
-"""The alerts speak of metrics that exist, and each has its section in the runbook."""
+"""Alerts and dashboard speak of metrics that exist, and each alert has its section in the runbook."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -16,17 +17,41 @@ ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "deploy" / "prometheus"
 RULES: list[dict[str, Any]] = yaml.safe_load((FOLDER / "alerts.yml").read_text())["groups"][0]["rules"]
 RUNBOOK = (ROOT / "docs" / "runbook.md").read_text(encoding="utf-8")
+DASHBOARD = json.loads((ROOT / "deploy" / "grafana" / "dashboards" / "refstream.json").read_text())
+QUERIES = [query["expr"] for panel in DASHBOARD["panels"] for query in panel.get("targets", ())]
+NOT_SHOWN = {"refstream_fold_seconds", "refstream_commits_total", "refstream_records_ignored_total"}
+"""Metrics that say little without a question of their own."""
 LABELS = {metric.name: set(metric.labels) for metric in METRICS}
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule["alert"])
 def test_an_alert_speaks_of_metrics_and_labels_that_exist(rule: dict[str, Any]) -> None:
-    names = {re.sub("_bucket$", "", name) for name in re.findall(r"refstream_[a-z_]+", rule["expr"])}
-    assert names <= set(LABELS)
-    grouped = {label for by in re.findall(r"by \(([^)]*)\)", rule["expr"]) for label in by.split(", ")} - {"le"}
-    assert all(grouped <= LABELS[name] for name in names)
     shown = set(re.findall(r"\$labels\.(\w+)", rule["annotations"]["summary"])) - {"job", "instance"}
-    assert shown <= grouped
+    assert shown <= _grouped(rule["expr"])
+
+
+@pytest.mark.parametrize("query", QUERIES)
+def test_the_dashboard_speaks_of_metrics_and_labels_that_exist(query: str) -> None:
+    assert "refstream_" in query
+    _grouped(query)
+
+
+def test_every_metric_of_workers_and_of_requests_is_on_the_dashboard() -> None:
+    shown = {_metric(name) for query in QUERIES for name in re.findall(r"refstream_[a-z_]+", query)}
+    assert {metric.name for metric in METRICS} - shown <= NOT_SHOWN
+
+
+def _metric(name: str) -> str:
+    return name if name in LABELS else re.sub("_(bucket|sum|count)$", "", name)
+
+
+def _grouped(query: str) -> set[str]:
+    """The labels by which a query groups; all its metrics exist and have them."""
+    names = {_metric(name) for name in re.findall(r"refstream_[a-z_]+", query)}
+    assert names <= set(LABELS)
+    grouped = {label for by in re.findall(r"by \(([^)]*)\)", query) for label in by.split(", ")} - {"le"}
+    assert all(grouped <= LABELS[name] for name in names)
+    return grouped
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule["alert"])

@@ -41,6 +41,24 @@ def test_every_variable_of_a_container_is_a_setting(name: str) -> None:
     assert names <= {f"REFSTREAM_{field.upper()}" for field in Settings.model_fields}
 
 
+def test_three_brokers_are_started_by_variables_that_the_composition_knows() -> None:
+    told = dict(
+        line.split("=", 1)
+        for line in (ROOT / "deploy/compose/three-brokers.env").read_text().splitlines()
+        if line and not line.startswith("#")
+    )
+    composition = (ROOT / "docker-compose.yml").read_text()
+    assert all(f"${{{name}" in composition for name in told if name != "COMPOSE_PROFILES")
+    brokers = [name for name, body in COMPOSE["services"].items() if body["image"].startswith("apache/kafka:")]
+    assert told["REFSTREAM_KAFKA"] == ",".join(f"{name}:9092" for name in brokers)
+    voters = ",".join(f"{COMPOSE['services'][name]['environment']['KAFKA_NODE_ID']}@{name}:9093" for name in brokers)
+    assert told["KAFKA_VOTERS"] == voters
+    assert all(
+        COMPOSE["services"][name].get("profiles", [told["COMPOSE_PROFILES"]]) == [told["COMPOSE_PROFILES"]]
+        for name in brokers
+    )
+
+
 def test_kafka_is_the_version_of_the_local_stack() -> None:
     assert COMPOSE["services"]["kafka"]["image"] == f"apache/kafka:{KAFKA_VERSION}"
 

@@ -1,10 +1,12 @@
 """Settings: read from the environment, refused with the name of the variable and the cure."""
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
+from services.cli.secrets import secrets
 from services.runtime.settings import Settings, SettingsRefused
 
 STRONG = "0123456789abcdef" * 4
@@ -25,6 +27,24 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
     settings = Settings()
     assert settings.kafka_client_options() == {"bootstrap_servers": "kafka:9092", "security_protocol": "PLAINTEXT"}
     assert [secret.get_secret_value() for secret in settings.click_secrets.values()] == ["old", "new"]
+
+
+def test_secrets_come_from_files_that_the_command_made_and_the_environment_goes_before_them(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("services.runtime.settings.SECRETS_DIR", tmp_path)
+    secrets(tmp_path)
+    made = Settings.load()
+    made.require_production_secrets()
+    assert len(capsys.readouterr().out.splitlines()) == 3
+    secrets(tmp_path)
+    assert Settings.load() == made
+    monkeypatch.setenv("REFSTREAM_AUTH_SECRET", STRONG)
+    monkeypatch.setenv("REFSTREAM_CLICK_SECRETS", "")
+    given = Settings.load()
+    assert given.auth_secret is not None
+    assert given.auth_secret.get_secret_value() == STRONG
+    assert given.click_secrets == made.click_secrets
 
 
 def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:

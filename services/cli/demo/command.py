@@ -46,6 +46,10 @@ def demo(
     data: Annotated[
         Path | None, typer.Option(help="File to write the events to; otherwise one under REFSTREAM_DATA_DIR.")
     ] = None,
+    url: Annotated[
+        str | None,
+        typer.Option(help="Play on a refstream that runs there, with the Kafka, Redis and secrets of the environment."),
+    ] = None,
 ) -> None:
     """Play a year of five referral programs through the real system, and check every figure.
 
@@ -59,22 +63,25 @@ def demo(
     calculation of its own. Exits with 1 when any figure differs. It can run again on the same stack: each run has ids
     of its own.
     """
-    settings = Settings.load()
-    steps, started_here = Steps(), not is_running(settings.data_path)
+    settings, steps = Settings.load(), Steps()
+    starts_here = url is None and not is_running(settings.data_path)
     try:
-        with steps.step("Kafka, Valkey, four workers and the API are up"):
-            state = start_detached(settings)
-        running = _running(settings, state)
-        run = _run_id(micros(running.now()))
-        file = data or private_dir(running.data_path / "demo") / f"{run}.jsonl"
-        differing = asyncio.run(_Play(running, str(state.url), steps, file).play(run, seed, customers))
+        if url is None:
+            with steps.step("Kafka, Valkey, four workers and the API are up"):
+                state = start_detached(settings)
+            settings, at = _running(settings, state), str(state.url)
+        else:
+            at = url.rstrip("/")
+        run = _run_id(micros(settings.now()))
+        file = data or private_dir(settings.data_path / "demo") / f"{run}.jsonl"
+        differing = asyncio.run(_Play(settings, at, steps, file).play(run, seed, customers))
     except DemoFailed as failed:
         steps.console.print(f"refstream: the demo cannot go on: {failed}", style="red", highlight=False)
         raise typer.Exit(1) from failed
     finally:
-        if started_here and not keep:
+        if starts_here and not keep:
             stop(settings.data_path)
-    if not (started_here and not keep):
+    if url is None and not (starts_here and not keep):
         steps.console.print("The stack is running on; stop it with `refstream down`.", highlight=False)
     if differing:
         raise typer.Exit(1)
@@ -256,7 +263,7 @@ class _Play:
     def _show_pages(self, partner: Partner) -> None:
         """Links that sign a browser in; each alone in its line, so that a terminal can open it."""
         console = self._steps.console
-        at = self._settings.model_copy(update={"public_url": self._url})
+        at = self._settings.model_copy(update={"public_url": self._settings.public_url or self._url})
         for whose, role, sub in (
             (f"The pages of {partner.partner_id}", Role.partner, partner.partner_id),
             ("The administrator's desk", Role.admin, Role.admin.value),
