@@ -1,6 +1,7 @@
 """deploy/k8s: what kustomize builds is what Kubernetes takes, runs what docker-compose.yml runs, and may no more."""
 
 import json
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -285,6 +286,32 @@ def test_a_pod_is_given_the_time_that_it_takes_to_end(built: tuple[Document, ...
         ending = STOP_SECONDS if name.endswith("-worker") else SHUTDOWN_SECONDS
         assert pod["terminationGracePeriodSeconds"] > before + ending
         assert (before > 0) != name.endswith("-worker")
+
+
+def test_prometheus_finds_every_worker_and_every_api(built: tuple[Document, ...]) -> None:
+    (job,) = yaml.safe_load((K8S / "prometheus.yml").read_text())["scrape_configs"]
+    kept, path, called = job["relabel_configs"]
+    assert (kept["action"], path["target_label"], called["target_label"]) == ("keep", "__metrics_path__", "job")
+    found = {}
+    for pod in _pods(built).values():
+        labels = _discovered(pod)
+        address = "".join(labels.get(name, "") for name in kept["source_labels"])
+        if re.fullmatch(kept["regex"], address):
+            name = called["separator"].join(labels[each] for each in called["source_labels"])
+            found[called["replacement"].replace("$1", name)] = address
+    assert found == {
+        **{f"refstream-{service.value}-worker": "/metrics" for service in Service},
+        **{f"refstream-{service.value}-api": f"/{service.value}/metrics" for service in Service},
+    }
+
+
+def _discovered(pod: Document) -> dict[str, str]:
+    """What Prometheus' discovery calls a pod's labels and annotations."""
+    return {
+        f"__meta_kubernetes_pod_{kind}_{re.sub('[^a-zA-Z0-9_]', '_', key)}": value
+        for kind in ("label", "annotation")
+        for key, value in pod["metadata"].get(f"{kind}s", {}).items()
+    }
 
 
 # --- how many -------------------------------------------------------------------------------------------------------
