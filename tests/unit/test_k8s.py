@@ -292,6 +292,7 @@ def test_prometheus_finds_every_worker_and_every_api(built: tuple[Document, ...]
     (job,) = yaml.safe_load((K8S / "prometheus.yml").read_text())["scrape_configs"]
     kept, path, called = job["relabel_configs"]
     assert (kept["action"], path["target_label"], called["target_label"]) == ("keep", "__metrics_path__", "job")
+    assert path["source_labels"] == kept["source_labels"]
     found = {}
     for pod in _pods(built).values():
         labels = _discovered(pod)
