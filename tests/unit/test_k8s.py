@@ -26,7 +26,12 @@ from services.runtime.settings import Settings
 ROOT = Path(__file__).parents[2]
 K8S = ROOT / "deploy" / "k8s"
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
-OURS = {name: body["command"] for name, body in COMPOSE.items() if body["image"].startswith("refstream:")}
+OURS = {
+    name: body["command"]
+    for name, body in COMPOSE.items()
+    if body["image"].startswith("refstream:") and "profiles" not in body and name != "secrets"
+}
+"""What runs by itself; secrets are made by hand here."""
 OLDEST, NEWEST = "1.30", kubernetes_validate.latest_version()
 KUSTOMIZE = next((each for each in (["kustomize", "build"], ["kubectl", "kustomize"]) if shutil.which(each[0])), None)
 PATCHES = {"kustomization.yaml", "authority.yaml"}
