@@ -93,7 +93,7 @@ class Settings(BaseSettings):
     )
     port: int = Field(8080, ge=0, le=65535, description="Port of the HTTP API; 0: a free one.")
     metrics_port: int | None = Field(
-        None, ge=0, le=65535, description="Port on which a worker answers Prometheus; unset: it does not."
+        None, ge=0, le=65535, description="Port on which a worker answers Prometheus and probes; unset: it does not."
     )
     otlp_url: str | None = Field(
         None,

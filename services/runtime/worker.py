@@ -55,7 +55,8 @@ from services.runtime.settings import Settings
 from services.runtime.stage import Stage
 from services.runtime.store import TRANSIENT, Commit, Outgoing, RedisCellStore, Verdict, connect, tag
 from services.runtime.topics_admin import concern, refuse_unfit_topics
-from services.runtime.worker_metrics import CellsShown, serve
+from services.runtime.worker_health import serve
+from services.runtime.worker_metrics import CellsShown
 
 log = logging.getLogger(__name__)
 
@@ -312,7 +313,7 @@ class _TimedStore(RedisCellStore):
 
 
 class Keeper:
-    """The cells that this process owns at the moment."""
+    """The cells that this process owns at the moment. `is_open`: all that it was assigned, be it none."""
 
     def __init__(self, settings: Settings, stages: tuple[Stage[Any, Any], ...]) -> None:
         self._settings, self._stages = settings, stages
@@ -325,6 +326,7 @@ class Keeper:
         self._cells: dict[tuple[str, int], _OpenCell] = {}
         self._assigned: set[TP] = set()
         self._committed: dict[TP, int] = {}
+        self.is_open = False
         self._room = asyncio.Event()
         self.metrics = Metrics("worker")
         self.metrics.registry.register(CellsShown(self._open_cells, self._highwater))
@@ -336,7 +338,7 @@ class Keeper:
     async def start(self) -> None:
         await refuse_unfit_store(self._redis, self._settings.partitions)
         await refuse_unfit_topics(self._settings, concern(self._stages[0].service, self._stages))
-        serve(self._settings, self.metrics)
+        serve(self._settings, self.metrics, lambda: self.is_open)
         await self.sender.start()
         await self.feed.start()
 
@@ -365,6 +367,7 @@ class Keeper:
             log.critical("a cell could not be opened", exc_info=True)
             _end(FAILED_EXIT)
         self._committed = {}
+        self.is_open = True
         self.made_room()
         if self._settings.ready_file:
             self._settings.ready_file.touch()
@@ -401,6 +404,7 @@ class Keeper:
 
     async def close(self) -> None:
         """Let go of every cell, each at the end of its batch."""
+        self.is_open = False
         cells, self._cells = self._cells, {}
         self._assigned = set()
         await asyncio.gather(*(cell.close() for cell in cells.values()))

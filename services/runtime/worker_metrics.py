@@ -3,15 +3,14 @@
 import time
 from collections.abc import Callable, Iterable, Iterator
 
-from prometheus_client import Counter, start_http_server
+from prometheus_client import Counter
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from schemas.moments import SECOND
 from services.runtime import metrics, tally
 from services.runtime.cell import Cell
-from services.runtime.metrics import METRICS, Metric, Metrics
-from services.runtime.settings import Settings
+from services.runtime.metrics import METRICS, Metric
 
 Highwater = Callable[[str, int], int | None]
 """The offset behind a partition's last record, as far as it was fetched; None where it is not known yet."""
@@ -62,9 +61,3 @@ def _of(cell: Cell, highwater: Highwater) -> Iterator[tuple[Metric, tuple[str, .
     for each in cell.tallies():
         shown = metrics.DECIDED if each.what == tally.DECIDED else metrics.MONEY
         yield shown, (at, each.program_id, each.type, each.of), each.total
-
-
-def serve(settings: Settings, shown: Metrics) -> None:
-    """Answer Prometheus on the setting's port, if there is one, in a thread that ends with the process."""
-    if settings.metrics_port is not None:
-        start_http_server(settings.metrics_port, settings.host, shown.registry)

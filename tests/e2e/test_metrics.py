@@ -43,11 +43,24 @@ def test_every_cell_is_shown_once_and_nothing_is_behind(running: Running, stack:
     assert timed["commission.sales"] > 0
 
 
+def test_running_workers_are_alive_and_ready(running: Running) -> None:
+    for address in _addresses(running):
+        for probe in ("healthz", "readyz"):
+            assert httpx.get(address.replace("/metrics", f"/{probe}"), timeout=20, trust_env=False).status_code == 200
+
+
+def _addresses(running: Running) -> list[str]:
+    """Where the four workers show their metrics."""
+    processes = json.loads(running.refstream("status", "--json").stdout)["processes"]
+    found = [process["metrics"] for process in processes if process["metrics"]]
+    assert len(found) == 4
+    return found
+
+
 def _scraped(running: Running) -> dict[str, list[tuple[dict[str, str], float]]]:
     """The samples of all four workers."""
-    processes = json.loads(running.refstream("status", "--json").stdout)["processes"]
     found: dict[str, list[tuple[dict[str, str], float]]] = {}
-    for address in [process["metrics"] for process in processes if process["metrics"]]:
+    for address in _addresses(running):
         text = httpx.get(address, timeout=20, trust_env=False).text
         for family in text_string_to_metric_families(text):
             for sample in family.samples:
