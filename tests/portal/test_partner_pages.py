@@ -1,12 +1,17 @@
 """A partner's pages over the real APIs in memory: what they show, what their forms do, and what they refuse."""
 
 import csv
+import html
 import io
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
+from schemas import events
+from schemas.moments import DAY, micros
+from schemas.money import Money
 from services.portal.client import ApiRefused
 from services.portal.partner import ORDER
 from services.portal.partner import PAGES as PAGES_BY_NAME
@@ -102,6 +107,43 @@ def test_why_is_told_in_words_with_and_without_a_script(own: Browser) -> None:
     assert FOREIGN not in page
     signup = own.get(f"/portal/keycrm/referrals/{OWN}-client/why").text
     assert "First click within 7 days" in signup
+
+
+def test_why_is_told_to_a_ukrainian_in_no_english(pages: Pages) -> None:
+    payment, customer, now = f"{FOREIGN}-payment", f"{FOREIGN}-client", micros(settings().now())
+    amount = Money(minor=100_000, currency="USD")
+    back = events.PaymentRefunded(refund_id="r-1", payment_id=payment, customer_id=customer, amount=amount)
+    pages.apis.happened(back, at=now - DAY // 4)
+    partner, own, desk = f"partners/{FOREIGN}", "/portal/keycrm", "/admin"
+    for role, api, page in (
+        ("partner", f"/commission/{partner}/payments/{payment}/decision", f"{own}/payments/{payment}/why"),
+        (
+            "partner",
+            f"/attribution/{partner}/referrals/{customer}/decision",
+            f"/portal/keycrm/referrals/{customer}/why",
+        ),
+        ("admin", f"/commission/payments/{FOREIGN}-purchase/decision", f"{desk}/payments/{FOREIGN}-purchase"),
+        ("admin", f"/attribution/customers/{customer}/decision", f"{desk}/customers/{customer}"),
+    ):
+        decision = pages.apis.call("GET", api, role, FOREIGN).json()
+        assert decision["arithmetic"]
+        shown = pages.browser(FOREIGN, role, "uk").get(page).text
+        shown = shown[shown.index("<h2>") : shown.index("</dl>")]
+        text = html.unescape(re.sub(r"<[^>]*>", " ", shown))
+        assert set(re.findall(r"[A-Za-z]{2,}", text)) <= {*_names(decision)}, text
+
+
+def _names(told: Any) -> Iterator[str]:
+    """The words of every id, currency and time in a decision: what a platform called something is not translated."""
+    if isinstance(told, dict):
+        said = {"rule", "arithmetic", "reason", "reasons", "outcome", "method", "taken_as", "click_token"}
+        for name, each in told.items():
+            yield from () if name in said else _names(each)
+    elif isinstance(told, list):
+        for each in told:
+            yield from _names(each)
+    else:
+        yield from re.findall(r"[A-Za-z]{2,}", str(told))
 
 
 def test_lists_are_searched_and_saved_as_csv(own: Browser) -> None:
