@@ -8,7 +8,8 @@ import jwt
 import pytest
 from fastapi.testclient import TestClient
 
-from services.portal.app import HEADERS, create_app
+from services.cli.edge import edge
+from services.portal.app import HEADERS, create_app, never
 from services.portal.session import COOKIE, LINK_SECONDS, Sessions, link_audience
 from services.runtime.settings import Settings, SettingsRefused
 from services.runtime.tokens import signed_token
@@ -191,3 +192,21 @@ def test_the_language_switch_leads_nowhere_else(pages: Pages, back: str) -> None
 def test_without_a_shared_secret_there_are_no_pages() -> None:
     with pytest.raises(SettingsRefused):
         create_app(Settings(auth_jwks_url="https://login.example.com/keys"))
+
+
+def test_pages_that_could_not_sign_name_the_setting_and_the_cure() -> None:
+    """A secret beside the key set helps nothing: the APIs take the key set's tokens alone then."""
+    with pytest.raises(SettingsRefused, match="unset it and give all of them REFSTREAM_AUTH_SECRET") as refused:
+        create_app(settings(auth_jwks_url="https://login.example.com/keys"))
+    assert "REFSTREAM_AUTH_JWKS_URL" in str(refused.value)
+
+
+def test_the_apis_behind_a_key_set_come_without_pages_unless_they_are_asked_for(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    behind = settings(auth_jwks_url="https://login.example.com/keys")
+    without = TestClient(edge(behind, never))
+    assert without.get("/portal").status_code == 404
+    assert "no pages" in caplog.text
+    with pytest.raises(SettingsRefused):
+        edge(behind.model_copy(update={"oidc_issuer": "https://login.example.com"}), never)
