@@ -167,6 +167,26 @@ def test_no_answer_forgets_its_headers(pages: Pages, path: str) -> None:
         name: value for name, value in HEADERS.items() if name != "Cache-Control"
     }
     assert ("immutable" in answer.headers["cache-control"]) == ("static" in path)
+    assert (answer.headers["cache-control"] == "no-store") == ("static" not in path)
+
+
+def test_the_policy_lets_in_no_frame_no_inline_script_and_nothing_from_elsewhere(pages: Pages) -> None:
+    said = pages.browser(OWN).get("/portal/keycrm/start").headers["content-security-policy"]
+    policy = dict(each.split(" ", 1) for each in said.split("; "))
+    assert policy["default-src"] == policy["form-action"] == "'self'"
+    assert policy["frame-ancestors"] == policy["base-uri"] == policy["object-src"] == "'none'"
+    assert "unsafe" not in said
+    assert not any(name.startswith(("script-src", "style-src")) for name in policy)
+
+
+def test_a_link_leads_to_the_first_page_whatever_else_it_says(pages: Pages) -> None:
+    """So nobody is sent elsewhere by it, and its token is in no address that a page links from."""
+    elsewhere = dict.fromkeys(("next", "back", "to", "redirect_uri"), "https://elsewhere.example")
+    answer = TestClient(pages.app).get(
+        "/portal/enter", params={"token": _link(), **elsewhere}, follow_redirects=False
+    )
+    assert (answer.status_code, answer.headers["location"]) == (303, "/portal")
+    assert answer.headers["referrer-policy"] == "same-origin"
 
 
 def test_no_template_holds_a_script_or_a_style(pages: Pages) -> None:
