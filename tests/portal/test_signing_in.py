@@ -182,9 +182,7 @@ def test_the_policy_lets_in_no_frame_no_inline_script_and_nothing_from_elsewhere
 def test_a_link_leads_to_the_first_page_whatever_else_it_says(pages: Pages) -> None:
     """So nobody is sent elsewhere by it, and its token is in no address that a page links from."""
     elsewhere = dict.fromkeys(("next", "back", "to", "redirect_uri"), "https://elsewhere.example")
-    answer = TestClient(pages.app).get(
-        "/portal/enter", params={"token": _link(), **elsewhere}, follow_redirects=False
-    )
+    answer = TestClient(pages.app).get("/portal/enter", params={"token": _link(), **elsewhere}, follow_redirects=False)
     assert (answer.status_code, answer.headers["location"]) == (303, "/portal")
     assert answer.headers["referrer-policy"] == "same-origin"
 
