@@ -131,7 +131,7 @@ async def decisions(
         (customer_id, customer, payment)
         async for customer_id, customer in has.reader.all_states(SALES)
         for payment in of_program(has.programs, customer, program_id)
-        if outcome in (None, outcome_by_facts(has.programs, customer, payment))
+        if outcome is None or outcome == outcome_by_facts(has.programs, customer, payment)
     ]
     here, next_cursor = cut(found, lambda each: each[2].place, paging)
     partners = await _partners(has, [customer for _, customer, _ in here])
