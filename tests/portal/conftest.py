@@ -41,10 +41,11 @@ SMALL_DEMO = ("demo", "--customers", "100", "--seed", "4")
 
 @dataclass(frozen=True)
 class Played:
-    """A running refstream in which the demo was played. `run`: what the demo's ids begin with."""
+    """A running refstream in which the demo was played. `run`: what the demo's ids begin with; `logs`: of all of it."""
 
     url: str
     run: str
+    logs: Path
     settings: Settings
     producer: Producer
 
@@ -91,7 +92,9 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
         assert state is not None and state.url is not None
         told = {name: getattr(state, name) for name in ("kafka", "redis", "port", "partitions", "auth_secret")}
         settings = Settings.model_validate({**told, "public_url": state.url, "local": True})
-        yield Played(state.url, run, settings, Producer({"bootstrap.servers": state.kafka, "acks": "all"}))
+        yield Played(
+            state.url, run, folder / "logs", settings, Producer({"bootstrap.servers": state.kafka, "acks": "all"})
+        )
     finally:
         if not given:
             down = [sys.executable, "-m", "services.cli.main", "down"]
