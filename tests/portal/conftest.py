@@ -49,6 +49,12 @@ class Played:
     settings: Settings
     producer: Producer
 
+    def refstream(self, *arguments: str) -> str:
+        """What a command of the operator says."""
+        environment = {**os.environ, "REFSTREAM_DATA_DIR": str(self.logs.parent)}
+        command = [sys.executable, "-m", "services.cli.main", *arguments]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=True).stdout
+
     def publish(self, kind: str, **data: Any) -> None:
         """An event of the platform that happens now; returns when it is on Kafka."""
         told = {"specversion": "1.0", "id": os.urandom(8).hex(), "source": "/test", "type": kind, "data": data}

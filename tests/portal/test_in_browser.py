@@ -272,6 +272,10 @@ def test_health_tells_lag_and_speed(visitors: Visitors, played: Played) -> None:
     for service in ("attribution", "commission", "rewards", "payouts"):
         expect(page.get_by_role("row", name=service)).to_be_visible()
     expect(page.locator("#verified ~ div tbody")).to_contain_text("-")
+    played.refstream("verify", "--service", "rewards")
+    run = page.locator("#runs ~ div tbody tr", has_text="rewards")
+    expect(run.locator("td").last).to_have_text("0")
+    assert int(run.locator("td").nth(2).inner_text().replace(",", "")) > 0
 
 
 def test_purchases_and_partners_lead_to_their_decisions(visitors: Visitors, played: Played) -> None:
