@@ -70,9 +70,9 @@ class Watch:
 
 async def _verified(visit: Visit) -> dict[str, Any]:
     """What `refstream verify` found last of each service, and the latest verified month of each program."""
-    asked = (visit.api.get(f"/{service}/verification") for service in SERVICES)
-    *runs, months = await asyncio.gather(*asked, _verified_months(visit))
-    return {"runs": dict(zip(SERVICES, (run["last"] for run in runs), strict=True)), "verified": months}
+    runs = asyncio.gather(*(visit.api.get(f"/{service}/verification") for service in SERVICES))
+    told, months = await asyncio.gather(runs, _verified_months(visit))
+    return {"runs": {service: run["last"] for service, run in zip(SERVICES, told, strict=True)}, "verified": months}
 
 
 async def _verified_months(visit: Visit) -> list[dict[str, Any]]:
