@@ -70,6 +70,11 @@ class FakeReader:
         self._open()
         return self.found.get((stage.name, name))
 
+    async def keys_of(self, stage: Stage[Any, Any], prefix: str) -> set[str]:
+        self._open()
+        found = self.found.items()
+        return {key for (stage_name, name), key in found if stage_name == stage.name and name.startswith(prefix)}
+
     async def answer(self, stages: Sequence[Stage[Any, Any]], command_id: str) -> Answered | None:
         self._open()
         return self.answers.get(command_id)

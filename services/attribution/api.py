@@ -295,11 +295,9 @@ async def retention_claims(
     who: TheCaller, has: TheResources, paging: ThePaging, status: views.ClaimState | None = None
 ) -> Page[views.ClaimShown]:
     require(who, "admin")
-    found = [
-        claim
-        async for partner_id, person in has.reader.all_states(PEOPLE)
-        for claim in views.claims(partner_id, person, status)
-    ]
+    claimants = sorted(await has.reader.keys_of(PEOPLE, claim_name("")))
+    people = zip(claimants, await has.reader.states(PEOPLE, claimants), strict=True)
+    found = [claim for partner_id, person in people for claim in views.claims(partner_id, person, status)]
     return page(found, lambda claim: (claim.requested_at, claim.claim_id), paging, lambda claim: claim)
 
 

@@ -81,6 +81,13 @@ class Candidate:
         return (self.clicked_at or 0, self.program_id, self.partner_id, self.code)
 
 
+ACTIVATED_LATER = "partner activated {activated_at}, after the signup {signed_up_at}"
+IN_WINDOW = "click {clicked_at} + {days} days = {ends_at}; signup {signed_up_at} is before it"
+PAST_WINDOW = "click {clicked_at} + {days} days = {ends_at}; signup {signed_up_at} is not before it"
+LINES = (ACTIVATED_LATER, IN_WINDOW, PAST_WINDOW)
+"""Every line that a decision's arithmetic is made of."""
+
+
 @dataclass(frozen=True, slots=True)
 class Judged:
     """A candidate with every reason that holds against it, in the contract's order, and how that was worked out."""
@@ -180,16 +187,21 @@ def _judged(who: Newcomer, candidate: Candidate, partner: Partner, program: Prog
     arithmetic = []
     if activated_at is not None and activated_at > who.signed_up_at:
         arithmetic.append(
-            f"partner activated {format_instant(activated_at)}, after the signup {format_instant(who.signed_up_at)}"
+            ACTIVATED_LATER.format(
+                activated_at=format_instant(activated_at), signed_up_at=format_instant(who.signed_up_at)
+            )
         )
     expired = False
     if candidate.clicked_at is not None and program.attribution.window_days:
         ends_at = candidate.clicked_at + program.attribution.window_days * DAY
         expired = ends_at <= who.signed_up_at
         arithmetic.append(
-            f"click {format_instant(candidate.clicked_at)} + {program.attribution.window_days} days"
-            f" = {format_instant(ends_at)}; signup {format_instant(who.signed_up_at)}"
-            f" is {'not before' if expired else 'before'} it"
+            (PAST_WINDOW if expired else IN_WINDOW).format(
+                clicked_at=format_instant(candidate.clicked_at),
+                days=program.attribution.window_days,
+                ends_at=format_instant(ends_at),
+                signed_up_at=format_instant(who.signed_up_at),
+            )
         )
     holds: dict[DeclineReason, bool] = {
         "program_disabled": not program.enabled,

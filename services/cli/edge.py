@@ -37,13 +37,15 @@ def pages(
 
 
 def edge(settings: Settings, is_ending: Callable[[], bool]) -> "Edge":
-    """All of them; the pages only where there is a shared secret that they can sign with.
+    """All of them; without the pages where the APIs take the tokens of a key set, unless a setting asks for pages.
 
     The pages are a client of the APIs here too, without the way through the network. `is_ending`: whether the server is
-    being stopped.
+    being stopped. Errors: SettingsRefused for pages that could not sign.
     """
     everything = Edge({service.value: app_of(service.value, settings) for service in Service})
-    if settings.auth_secret and not settings.auth_jwks_url:
+    if settings.auth_jwks_url and not settings.oidc_issuer:
+        log.warning("no pages: they cannot sign what the APIs take with REFSTREAM_AUTH_JWKS_URL")
+    else:
         beside = httpx.ASGITransport(_told(everything), raise_app_exceptions=False)
         everything.add(pages(settings, is_ending, None if settings.api_url else beside))
     return everything

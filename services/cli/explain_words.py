@@ -85,9 +85,6 @@ def _payment_body(decision: Told, signup: Told | None, now: str) -> Iterator[str
     about = [f"{name.removesuffix('_id').replace('_', ' ')} {inputs[name]}" for name in _PAID_FOR if name in inputs]
     if {"quantity_gb", "provider"} <= inputs.keys():
         about.append(f"{inputs['quantity_gb']} GB of {inputs['provider']}")
-    about += (
-        [f"{inputs['quantity_gb']} GB of {inputs['provider']}"] if {"quantity_gb", "provider"} <= inputs.keys() else []
-    )
     yield line("paid", ", ".join([money(inputs["amount"]), inputs["paid_at"], *about]))
     yield from _paid_by(inputs)
     if signup is not None:

@@ -6,7 +6,6 @@ import typer
 
 from services.cli.api import serve
 from services.cli.state import running_settings
-from services.runtime.settings import SettingsRefused
 
 
 def pages(
@@ -20,7 +19,5 @@ def pages(
     from services.cli.edge import pages as app_of_pages
 
     settings = running_settings()
-    if settings.auth_jwks_url:
-        raise SettingsRefused("the APIs take the tokens of REFSTREAM_AUTH_JWKS_URL alone: the pages cannot sign any")
     listening = settings if port is None else settings.model_copy(update={"port": port})
     serve(listening, lambda is_ending: Edge(app_of_pages(listening, is_ending)))

@@ -1,16 +1,21 @@
 """`refstream verify`: is what Redis holds what the log gives?"""
 
+import asyncio
 import json
 import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from schemas.moments import micros
 from services.cli.service import Service
 from services.cli.state import running_settings
 
 if TYPE_CHECKING:
     from services.cli.cells import Bench
+    from services.runtime.settings import Settings
     from services.runtime.verify import Difference
 
 SHOWN_CHARACTERS = 300
@@ -31,22 +36,47 @@ def verify(
 
     settings = running_settings()
     services = service or list(Service)
-    began, records = time.monotonic(), 0
+    began, records = time.monotonic(), Counter[str]()
     found: list[Difference] = []
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     total = len(names(settings, services))
     with Progress(*columns, transient=True) as progress:
         task = progress.add_task(f"folding {total} cells again", total=total)
-        for number, (_, (folded, differences)) in enumerate(on_every_cell(settings, services, compared), 1):
-            records += folded
+        for number, (cell, (folded, differences)) in enumerate(on_every_cell(settings, services, compared), 1):
+            records[_service_of(cell)] += folded
             found += differences
-            progress.update(task, description=f"{number} of {total} cells, {records} records folded again", advance=1)
+            told = f"{number} of {total} cells, {records.total()} records folded again"
+            progress.update(task, description=told, advance=1)
+    asyncio.run(_note(settings, services, records, found))
     seconds = time.monotonic() - began
-    print(f"{records} records of {total} cells folded again in {seconds:.1f} s: {len(found)} differences")
+    print(f"{records.total()} records of {total} cells folded again in {seconds:.1f} s: {len(found)} differences")
     for difference in found[:first]:
         _print(difference)
     if found:
         raise typer.Exit(1)
+
+
+async def _note(
+    settings: "Settings", services: Sequence[Service], records: Mapping[str, int], found: "Sequence[Difference]"
+) -> None:
+    """Leave what was found of each service for the desk's page Health."""
+    from services.cli.cells import names
+    from services.runtime.store import connect
+    from services.runtime.verified import Verified, note
+
+    redis, at = connect(settings.redis_url()), micros(settings.now())
+    try:
+        for service in services:
+            cells = len(names(settings, [service]))
+            differences = sum(_service_of(each.cell) == service.value for each in found)
+            run = Verified(at=at, cells=cells, records=records[service.value], differences=differences)
+            await note(redis, service.value, run)
+    finally:
+        await redis.aclose()
+
+
+def _service_of(cell: str) -> str:
+    return cell.partition(".")[0]
 
 
 async def compared(bench: "Bench") -> "tuple[int, list[Difference]]":

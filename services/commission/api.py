@@ -1,6 +1,7 @@
 """Commission's HTTP: a partner's commissions and tier, and the decision records. It changes nothing."""
 
 import asyncio
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import orjson
@@ -13,7 +14,7 @@ from services.commission import stages, views
 from services.commission.decisions import Decision, Outcome, decision, of_program, outcome_by_facts
 from services.commission.partners import PARTNERS, sale_row
 from services.commission.sales import SALES
-from services.commission.state import Customer, Ladder, Payment, Sale
+from services.commission.state import Customer, Ladder, Partner, Payment, Sale
 from services.runtime.http import (
     AsOf,
     Page,
@@ -114,7 +115,7 @@ async def _decision(has: Resources, payment_id: str) -> Decision:
     payment = customer.payments.get(payment_id)
     if customer_id is None or payment is None:
         raise not_found()
-    return await _record(has, customer_id, customer, payment)
+    return await _record(has, customer_id, customer, payment, await _partners(has, [customer]))
 
 
 @router.get("/decisions", summary="The decision records of a program's payments", response_model=Page[Decision])
@@ -130,20 +131,28 @@ async def decisions(
         (customer_id, customer, payment)
         async for customer_id, customer in has.reader.all_states(SALES)
         for payment in of_program(has.programs, customer, program_id)
-        if outcome in (None, outcome_by_facts(has.programs, customer, payment))
+        if outcome is None or outcome == outcome_by_facts(has.programs, customer, payment)
     ]
     here, next_cursor = cut(found, lambda each: each[2].place, paging)
-    records = await asyncio.gather(*(_record(has, *each) for each in here))
+    partners = await _partners(has, [customer for _, customer, _ in here])
+    records = await asyncio.gather(*(_record(has, *each, partners) for each in here))
     items: list[dict[str, Any]] = [record.model_dump(mode="json", exclude_none=True) for record in records]
     return Response(orjson.dumps({"items": items, "next_cursor": next_cursor}), media_type="application/json")
 
 
-async def _record(has: Resources, customer_id: str, customer: Customer, payment: Payment) -> Decision:
+async def _partners(has: Resources, customers: Sequence[Customer]) -> dict[str, Partner]:
+    """What the partner's stage knows of the partners whom customers are bound to, each read once."""
+    bound = sorted({each.binding.partner_id for each in customers if each.binding and each.binding.partner_id})
+    return dict(zip(bound, await has.reader.states(PARTNERS, bound), strict=True))
+
+
+async def _record(
+    has: Resources, customer_id: str, customer: Customer, payment: Payment, partners: Mapping[str, Partner]
+) -> Decision:
     """A payment's record, with what the partner's stage knows of it."""
     binding, sale, ladder = customer.binding, None, Ladder()
     if binding is not None and binding.partner_id:
         row = await has.reader.row(PARTNERS, binding.partner_id, sale_row(payment.payment_id))
         sale = row if isinstance(row, Sale) else None
-        partner = await has.reader.state(PARTNERS, binding.partner_id)
-        ladder = partner.ladders.get(binding.program_id, Ladder())
+        ladder = partners[binding.partner_id].ladders.get(binding.program_id, Ladder())
     return decision(has.programs, customer_id, customer, payment, sale, ladder)

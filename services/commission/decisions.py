@@ -241,24 +241,36 @@ def _time(at: int | None) -> str | None:
 
 # --- arithmetic -----------------------------------------------------------------------------------------------------
 
-
-def _amount(minor: int, currency: str) -> str:
-    return f"{decimal_amount(minor, currency)} {currency}"
+EARNED = "{paid} × {rate} = {earned}"
+CREDITED = "{gb} GB × {rate} credits per GB = {earned} credits"
+CREDITED_LESS = "{gb} GB × {rate} credits per GB = {earned} credits, rounded down"
+PART_BACK = "{earned} × {refunded} ÷ {paid} − {before} = {back} taken back: {reason} {cause}"
+REST_BACK = "{earned} − {before} = {back} taken back: {reason}"
+CREDITS_BACK = "{earned} credits × {refunded} ÷ {paid} − {before} = {back} taken back, rounded down: {reason} {cause}"
+LEFT = "{earned} − {back} = {left} left"
+CREDITS_LEFT = "{earned} − {back} = {left} credits left"
+LINES = (EARNED, CREDITED, CREDITED_LESS, PART_BACK, REST_BACK, CREDITS_BACK, LEFT, CREDITS_LEFT)
+"""Every line that arithmetic is made of."""
 
 
 def _arithmetic_of_credits(sale: Sale, inputs: dict[str, Any]) -> Iterator[str]:
     """The credits earned and what was taken back of them, line by line."""
+
+    def money(minor: int) -> str:
+        return _amount(minor, sale.currency)
+
     earned, refunded, total = sale.credits or 0, 0, 0
-    exact = Fraction(inputs["quantity_gb"]) * Fraction(inputs["product_rate"])
-    rounded = "" if exact == earned else ", rounded down"
-    yield f"{inputs['quantity_gb']} GB × {inputs['product_rate']} credits per GB = {earned} credits{rounded}"
+    gb, rate = inputs["quantity_gb"], inputs["product_rate"]
+    line = CREDITED if Fraction(gb) * Fraction(rate) == earned else CREDITED_LESS
+    yield line.format(gb=gb, rate=rate, earned=earned)
     for part in sale.taken_back:
         refunded, back = min(sale.minor, refunded + part.minor), part.credits or 0
-        shares = f"{_amount(refunded, sale.currency)} ÷ {_amount(sale.minor, sale.currency)}"
-        yield f"{earned} credits × {shares} − {total} = {back} taken back, rounded down: {part.reason} {part.id}"
+        why = {"reason": part.reason, "cause": part.id}
+        shares = {"refunded": money(refunded), "paid": money(sale.minor)}
+        yield CREDITS_BACK.format(earned=earned, before=total, back=back, **shares, **why)
         total += back
     if total:
-        yield f"{earned} − {total} = {earned - total} credits left"
+        yield CREDITS_LEFT.format(earned=earned, back=total, left=earned - total)
 
 
 def _arithmetic(sale: Sale) -> Iterator[str]:
@@ -268,18 +280,21 @@ def _arithmetic(sale: Sale) -> Iterator[str]:
         return _amount(minor, sale.currency)
 
     amount, refunded, total = sale.said.amount, 0, 0
-    yield f"{money(sale.minor)} × {sale.said.rate} = {money(amount)}"
+    paid, earned = money(sale.minor), money(amount)
+    yield EARNED.format(paid=paid, rate=sale.said.rate, earned=earned)
     causes = {part.id: part for part in sale.taken_back}
     for back in reversals(sale, amount)[0]:
         part = causes.get(back.cause)
+        told = {"earned": earned, "before": money(total), "back": money(back.minor), "reason": back.reason}
         if part is None:
-            yield f"{money(amount)} − {money(total)} = {money(back.minor)} taken back: {back.reason}"
+            yield REST_BACK.format(**told)
         else:
             refunded = min(sale.minor, refunded + part.minor)
-            yield (
-                f"{money(amount)} × {money(refunded)} ÷ {money(sale.minor)} − {money(total)} = {money(back.minor)}"
-                f" taken back: {back.reason} {back.cause}"
-            )
+            yield PART_BACK.format(**told, refunded=money(refunded), paid=paid, cause=back.cause)
         total += back.minor
     if total:
-        yield f"{money(amount)} − {money(total)} = {money(amount - total)} left"
+        yield LEFT.format(earned=earned, back=money(total), left=money(amount - total))
+
+
+def _amount(minor: int, currency: str) -> str:
+    return f"{decimal_amount(minor, currency)} {currency}"

@@ -46,11 +46,16 @@ def signed_link(settings: Settings, url: str, role: str, sub: str) -> str:
 
 
 class Sessions:
-    """Makes and reads what browsers carry. Errors: SettingsRefused without a shared secret."""
+    """Makes and reads what browsers carry. Errors: SettingsRefused where the APIs take no token of ours."""
 
     def __init__(self, settings: Settings) -> None:
+        if settings.auth_jwks_url:
+            raise SettingsRefused(
+                "the pages cannot sign what the APIs take with REFSTREAM_AUTH_JWKS_URL: unset it and give all of them "
+                "REFSTREAM_AUTH_SECRET; people can sign in at your provider all the same, with REFSTREAM_OIDC_ISSUER"
+            )
         if not settings.auth_secret:
-            raise SettingsRefused("the pages sign with REFSTREAM_AUTH_SECRET: give one")
+            raise SettingsRefused("the pages sign with REFSTREAM_AUTH_SECRET: give one (`openssl rand -hex 32`)")
         self._settings, secret = settings, settings.auth_secret.get_secret_value()
         self._secret = secret
         self._cookies = URLSafeTimedSerializer(secret, salt="refstream.pages.session")

@@ -1,10 +1,11 @@
 """What pages say, in English or Ukrainian, and how money, rates and times are written there.
 
 Sentences are keyed by their English text, codes (a reason, a state) by `kind.code`. `messages/en.json` has the codes,
-`messages/uk.json` everything.
+and the lines of arithmetic as the APIs write them; `messages/uk.json` has everything.
 """
 
 import json
+import re
 from datetime import datetime
 from functools import cache
 from pathlib import Path
@@ -35,6 +36,19 @@ def preferred(accept_language: str) -> str:
         except ValueError:
             weights.setdefault(name.strip().lower().split("-")[0], 1.0)
     return max(LANGUAGES, key=lambda language: (weights.get(language, 0), language == DEFAULT))
+
+
+@cache
+def sums() -> dict[str, re.Pattern[str]]:
+    """How each line of arithmetic is known by what the APIs say, by its key. A figure has no sign and no small letter
+    in it, so a line is of one kind alone."""
+    places = {"reason": r"(?P<reason>[a-z_]+)", "cause": r"(?P<cause>.+)"}
+
+    def place(found: re.Match[str]) -> str:
+        return places.get(found[1], rf"(?P<{found[1]}>[^a-z×÷−=]+)")
+
+    said = {key: re.escape(text) for key, text in catalogue(DEFAULT).items() if key.startswith("sum.")}
+    return {key: re.compile(re.sub(r"\\{(\w+)\\}", place, text)) for key, text in said.items()}
 
 
 class Words:
@@ -71,6 +85,23 @@ class Words:
                 return self("Last click")
             case _:
                 return self(rule)
+
+    def input(self, name: str, value: str) -> str:
+        """What a decision looked at: the words of a code or a rule; anything else is shown as it is."""
+        if name == "rule":
+            return self.rule(value)
+        kinds = {"reasons": ("reason",), "signup": ("reason", "outcome")}.get(name, (name,))
+        return next((self.code(kind, value) for kind in kinds if self.knows(kind, value)), value)
+
+    def sum(self, line: str) -> str:
+        """A line of a decision's arithmetic; one that is not known here is shown as it is."""
+        for key, form in sums().items():
+            if found := form.fullmatch(line):
+                values = found.groupdict()
+                if "reason" in values:
+                    values["reason"] = self.code("reason", values["reason"])
+                return self(key, **values)
+        return line
 
     def money(self, amount: dict[str, Any]) -> str:
         """`{"minor": 123456, "currency": "USD"}` → 1,234.56 USD."""

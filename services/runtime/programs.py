@@ -31,23 +31,22 @@ class ProgramsFeed:
         self._moved = asyncio.Event()
         self._settings = settings
         self._consumer: AIOKafkaConsumer | None = None
+        self._looker: AIOKafkaConsumer | None = None
+        """Asks where the topic ends. The broker answers a connection in order, so the reader's own would make the
+        question wait for the fetch before it, which the broker keeps while there is nothing new."""
         self._following: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Returns when every version that was published before is known; follows the topic from then on."""
-        consumer = AIOKafkaConsumer(
-            **self._settings.kafka_client_options(),
-            group_id=None,
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            fetch_max_wait_ms=100,
-        )
+        options = {**self._settings.kafka_client_options(), "group_id": None, "enable_auto_commit": False}
+        self._looker = looker = AIOKafkaConsumer(**options)
+        await looker.start()
+        self._consumer = consumer = AIOKafkaConsumer(**options, auto_offset_reset="earliest", fetch_max_wait_ms=100)
         await consumer.start()
-        partitions = [TopicPartition(PROGRAMS.name, number) for number in range(self._settings.partitions)]
+        partitions = _partitions(self._settings)
         consumer.assign(partitions)
         await consumer.seek_to_beginning(*partitions)
-        self._consumer = consumer
-        ends = await consumer.end_offsets(partitions)
+        ends = await looker.end_offsets(partitions)
         while any([await consumer.position(partition) < ends[partition] for partition in partitions]):
             await self._read(consumer)
         self._following = asyncio.create_task(self._follow(consumer))
@@ -57,22 +56,21 @@ class ProgramsFeed:
             self._following.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._following
-        if self._consumer:
-            await self._consumer.stop()
+        for client in (self._consumer, self._looker):
+            if client:
+                await client.stop()
 
     async def catch_up(self) -> None:
         """Returns when every version that is on the topic by now is known, or after 2 seconds.
 
         For an answer that must know what another answer has promised: one round trip to the broker.
         """
-        consumer = self._consumer
-        if consumer is None:
+        if self._looker is None:
             return
-        partitions = list(consumer.assignment())
         with contextlib.suppress(TimeoutError, KafkaError):
             async with asyncio.timeout(CATCH_UP_SECONDS):
-                ends = await consumer.end_offsets(partitions)
-                while any(self._read_to.get(partition, 0) < ends[partition] for partition in partitions):
+                ends = await self._looker.end_offsets(_partitions(self._settings))
+                while any(self._read_to.get(partition, 0) < end for partition, end in ends.items()):
                     self._moved.clear()
                     await self._moved.wait()
 
@@ -97,3 +95,7 @@ class ProgramsFeed:
                     published = True
             self._moved.set()
         return published
+
+
+def _partitions(settings: Settings) -> list[TopicPartition]:
+    return [TopicPartition(PROGRAMS.name, number) for number in range(settings.partitions)]

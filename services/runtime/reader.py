@@ -41,6 +41,10 @@ class Reader(Protocol):
         """The key that noted `name` in `Change.find`, whichever cell it lives in."""
         ...
 
+    async def keys_of(self, stage: Stage[Any, Any], prefix: str) -> set[str]:
+        """Every key that noted a name which begins so. It looks through all names of the stage: for one with few."""
+        ...
+
     async def answer(self, stages: Sequence[Stage[Any, Any]], command_id: str) -> Answered | None:
         """The decision on a command, whichever cell of the stages gave it."""
         ...

@@ -262,6 +262,10 @@ class MemoryReader:
     async def find(self, stage: Stage[Any, Any], name: str) -> str | None:
         return next((store.find[name] for _, store in self._stores(stage) if name in store.find), None)
 
+    async def keys_of(self, stage: Stage[Any, Any], prefix: str) -> set[str]:
+        names = (each for _, store in self._stores(stage) for each in store.find.items())
+        return {key for name, key in names if name.startswith(prefix)}
+
     async def answer(self, stages: Sequence[Stage[Any, Any]], command_id: str) -> Answered | None:
         for stage in stages:
             for cell, store in self._stores(stage):

@@ -385,6 +385,11 @@ class RedisReader:
         replies = await self._ask(*((cell, "hget", ("find", name)) for cell in self._tags(stage)))
         return next((reply.decode() for reply in replies if reply), None)
 
+    async def keys_of(self, stage: Stage[Any, Any], prefix: str) -> set[str]:
+        replies = await self._ask(*((cell, "hgetall", ("find",)) for cell in self._tags(stage)))
+        begins = prefix.encode()
+        return {key.decode() for names in replies for name, key in names.items() if name.startswith(begins)}
+
     async def answer(self, stages: Sequence[Stage[Any, Any]], command_id: str) -> Answered | None:
         cells = [cell for stage in stages for cell in self._tags(stage)]
         asked = [(cell, "hget", ("answers", command_id)) for cell in cells]

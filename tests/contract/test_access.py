@@ -140,6 +140,10 @@ ROUTES: dict[str, Access] = {
     "POST /payouts/withdrawals/{withdrawal_id}/reject": admin_only(reason="no"),
     "POST /payouts/deposits/{deposit_id}/confirm": staff(),
     "GET /payouts/commands/{ticket}": ITS_COMMANDS_ALONE,
+    "GET /attribution/verification": admin_only(),
+    "GET /commission/verification": admin_only(),
+    "GET /rewards/verification": admin_only(),
+    "GET /payouts/verification": admin_only(),
 }
 """The role column of the contract; the platform and an admin read what is a partner's to read."""
 

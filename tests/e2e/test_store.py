@@ -221,6 +221,20 @@ def test_an_answer_is_given_when_it_is_on_the_log(stack: Stack) -> None:
     _play_with_history(stack, scene)
 
 
+def test_keys_are_found_by_how_a_name_begins(stack: Stack) -> None:
+    async def scene(made: World, store: RedisCellStore, live: MemoryStore) -> None:
+        await fold_again(made, *CELL, store)
+        reader, stage = RedisReader(1, store._redis, made.codec), made.stages[CELL[0]]
+        names = {"retention:1": "ann", "retention:2": "ann", "retention:3": "bea", "other:retention:4": "cy"}
+        await store._redis.hset(store._key("find"), mapping=names)
+        assert await reader.keys_of(stage, "retention:") == {"ann", "bea"}
+        await store.open(Last(number=2**53))
+        with pytest.raises(Rebuilding):
+            await reader.keys_of(stage, "retention:")
+
+    _play_with_history(stack, scene)
+
+
 @pytest.mark.defence(
     "a cell that is being rebuilt is not read",
     "Somebody sees a balance that lacks its last payments, and spends by it.",

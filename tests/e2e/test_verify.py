@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from services import payouts
+from services.cli.service import Service
 from services.runtime.settings import Settings
 from services.runtime.store import connect, tag
 from tests.e2e.conftest import Running
@@ -14,6 +15,7 @@ from tests.over_kafka import check, play
 
 pytestmark = pytest.mark.infra
 
+SERVICES = [service.value for service in Service]
 JOURNEYS = [journey for journey in journeys("verify.") if "keycrm" in journey.name]
 
 
@@ -26,9 +28,15 @@ def played(running: Running) -> Running:
 
 
 def test_what_the_log_gives_is_what_redis_holds(played: Running) -> None:
+    assert played.get("/payouts/verification") == {"last": None}
     verified = played.refstream("verify")
     assert verified.returncode == 0, verified.stdout + verified.stderr
     assert ": 0 differences" in verified.stdout
+    runs = [played.get(f"/{service}/verification")["last"] for service in SERVICES]
+    assert [run["differences"] for run in runs] == [0] * len(SERVICES)
+    assert f"{sum(run['records'] for run in runs)} records of {sum(run['cells'] for run in runs)} cells" in (
+        verified.stdout
+    )
 
 
 def test_a_changed_row_a_lost_state_and_a_foreign_key_are_named(played: Running) -> None:
@@ -36,6 +44,8 @@ def test_a_changed_row_a_lost_state_and_a_foreign_key_are_named(played: Running)
     verified = played.refstream("verify", "--service", "payouts")
     assert verified.returncode == 1
     assert f"rows of {partner} {row}" in verified.stdout
+    assert played.get("/payouts/verification")["last"]["differences"] > 0
+    assert played.get("/rewards/verification")["last"]["differences"] == 0
     assert "state nobody" in verified.stdout
     assert "Redis has" in verified.stdout and "the log gives" in verified.stdout
     assert cell.strip("{}") in verified.stdout

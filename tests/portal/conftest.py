@@ -41,12 +41,19 @@ SMALL_DEMO = ("demo", "--customers", "100", "--seed", "4")
 
 @dataclass(frozen=True)
 class Played:
-    """A running refstream in which the demo was played. `run`: what the demo's ids begin with."""
+    """A running refstream in which the demo was played. `run`: what the demo's ids begin with; `logs`: of all of it."""
 
     url: str
     run: str
+    logs: Path
     settings: Settings
     producer: Producer
+
+    def refstream(self, *arguments: str) -> str:
+        """What a command of the operator says."""
+        environment = {**os.environ, "REFSTREAM_DATA_DIR": str(self.logs.parent)}
+        command = [sys.executable, "-m", "services.cli.main", *arguments]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=True).stdout
 
     def publish(self, kind: str, **data: Any) -> None:
         """An event of the platform that happens now; returns when it is on Kafka."""
@@ -91,7 +98,9 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
         assert state is not None and state.url is not None
         told = {name: getattr(state, name) for name in ("kafka", "redis", "port", "partitions", "auth_secret")}
         settings = Settings.model_validate({**told, "public_url": state.url, "local": True})
-        yield Played(state.url, run, settings, Producer({"bootstrap.servers": state.kafka, "acks": "all"}))
+        yield Played(
+            state.url, run, folder / "logs", settings, Producer({"bootstrap.servers": state.kafka, "acks": "all"})
+        )
     finally:
         if not given:
             down = [sys.executable, "-m", "services.cli.main", "down"]

@@ -3,11 +3,14 @@
 import html
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from schemas.programs import shipped
 from schemas.programs.terms import Program
+from services.portal.desk.pages import MENU
+from services.portal.partner import ORDER
 from tests.four_apis import FOREIGN, OWN
 from tests.portal.in_memory import Browser, Pages
 from tests.portal.in_memory import pages as in_memory
@@ -116,6 +119,28 @@ def test_queues_are_worked_off(desk: Browser, pages: Pages) -> None:
     rejected = desk.post(f"/admin/queues/withdrawals/{other}/reject", page, reason="no such bank")
     assert rejected.status_code == 200
     assert other not in desk.get(page).text
+
+
+def test_several_withdrawals_are_paid_at_once_and_one_that_was_settled_stops_none(pages: Pages, desk: Browser) -> None:
+    usd = {"minor": 100, "currency": "USD"}
+    asked = {"program_id": "keycrm", "amount": usd, "destination": "UA903052992990004149"}
+    path = f"/payouts/partners/{OWN}/withdrawals"
+    first, settled, last = (
+        pages.apis.call("POST", path, "partner", OWN, json=asked).json()["withdrawal_id"] for _ in range(3)
+    )
+    assert desk.post("/admin/queues/withdrawals/pay", "/admin/queues", withdrawal_id=settled).status_code == 200
+    answer = desk.post("/admin/queues/withdrawals/pay", "/admin/queues", withdrawal_id=[first, settled, last])
+    assert answer.status_code == 409
+    assert "It was settled already" in answer.text
+    found = [pages.apis.call("GET", f"/payouts/withdrawals/{each}", "admin").json() for each in (first, last)]
+    assert [each["status"] for each in found] == ["paid", "paid"]
+
+
+def test_docs_have_a_picture_of_every_page() -> None:
+    docs = Path(__file__).parents[2] / "docs"
+    shown = set(re.findall(r"\(pictures/([\w-]+)\.png\)", (docs / "pages.md").read_text()))
+    assert shown == {path.stem for path in (docs / "pictures").iterdir()}
+    assert shown >= {*ORDER, *(MENU.keys() - {""}), "desk", "program", "why"}
 
 
 def test_search_finds_whatever_an_id_names(desk: Browser, pages: Pages) -> None:

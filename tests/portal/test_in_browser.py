@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
+from services.cli.token import Role, sign_in_link
 from tests.portal.conftest import PATIENCE_MS, Played, Visitor, Visitors
 
 pytestmark = [pytest.mark.infra, pytest.mark.browser]
@@ -50,6 +51,10 @@ def test_from_activation_to_a_paid_withdrawal(visitors: Visitors, played: Played
     page.get_by_role("button", name="Create the link").click()
     expect(page.locator("svg.qr")).to_be_visible()
     link = page.locator("#link-1").inner_text()
+    partner.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.get_by_role("button", name="Copy").first.click()
+    expect(page.get_by_role("button", name="Copied")).to_be_visible()
+    assert page.evaluate("navigator.clipboard.readText()") == link
     page.get_by_label("The code you wish for").fill(bob.upper())
     page.get_by_role("button", name="Create the code").click()
     expect(page.locator(".codes")).to_contain_text(bob.upper())
@@ -186,6 +191,7 @@ def test_the_picture_follows_the_order_by_keyboard_and_by_dragging(visitors: Vis
     page.wait_for_timeout(500)
     page.reload()
     expect(names).to_have_text(moved)
+    expect(page.locator("[aria-labelledby=past]")).to_contain_text("discount assigned")
 
 
 def test_a_partner_pays_in_pays_for_a_client_and_claims_one(visitors: Visitors, played: Played) -> None:
@@ -266,6 +272,10 @@ def test_health_tells_lag_and_speed(visitors: Visitors, played: Played) -> None:
     for service in ("attribution", "commission", "rewards", "payouts"):
         expect(page.get_by_role("row", name=service)).to_be_visible()
     expect(page.locator("#verified ~ div tbody")).to_contain_text("-")
+    played.refstream("verify", "--service", "rewards")
+    run = page.locator("#runs ~ div tbody tr", has_text="rewards")
+    expect(run.locator("td").last).to_have_text("0")
+    assert int(run.locator("td").nth(2).inner_text().replace(",", "")) > 0
 
 
 def test_purchases_and_partners_lead_to_their_decisions(visitors: Visitors, played: Played) -> None:
@@ -307,14 +317,19 @@ def _looked_at(visitors: Visitors, played: Played, **context: Any) -> Iterator[t
             signed_in[sub] = visitors.partner(sub, **context)
         signed_in[sub].look(path)
         yield signed_in[sub], path
-    desk = visitors.admin(**context)
-    for path in DESK:
+        if path.endswith("/referrals"):
+            why = signed_in[sub].page.locator("a[data-why]").first.get_attribute("href")
+            signed_in[sub].look(f"{why}")
+            yield signed_in[sub], "why"
+    desk, partner = visitors.admin(**context), f"{played.run}.partner01"
+    decision = desk.look("/admin/purchases?program_id=keycrm").locator("tbody th a").first.get_attribute("href")
+    for path in (*DESK, f"/partners/{partner}", f"/search?q={partner}", f"{decision}".removeprefix("/admin")):
         desk.look(f"/admin{path}")
         yield desk, f"/admin{path}"
-    stranger = visitors.somebody(**context)
-    stranger.look("/portal/enter?token=old")
-    stranger.faults.clear()  # 401, which is meant
-    yield stranger, "/portal/enter"
+    for visitor, path in ((visitors.somebody(**context), "/portal/enter?token=old"), (desk, "/admin/nothing")):
+        visitor.look(path)
+        visitor.faults.clear()  # 401 and 404, which are meant
+        yield visitor, path
 
 
 @pytest.mark.parametrize(("scheme", "locale"), [("light", "en-GB"), ("dark", "uk-UA")])
@@ -370,3 +385,45 @@ def test_hostile_names_are_text(visitors: Visitors, played: Played) -> None:
     assert page.title() == "Referrals · refstream"
     assert page.evaluate("document.documentElement.scrollWidth") <= 1280
     assert partner.violations() == []
+    desk = visitors.admin()
+    shown = desk.look(f"/admin/partners/{anna}").locator("[aria-labelledby=referrals]")
+    for name in HOSTILE:
+        expect(shown).to_contain_text(name.strip()[:200])
+    assert desk.page.title() == "Partner · refstream"
+    assert desk.violations() == []
+
+
+def test_a_script_that_got_in_would_not_run_and_no_page_is_shown_in_a_frame(visitors: Visitors, played: Played) -> None:
+    partner = visitors.partner(f"{played.run}.messages1")
+    page = partner.page
+    page.evaluate("""() => {
+        const script = document.createElement("script");
+        script.textContent = "document.title = 'run'";
+        document.body.append(script);
+        const image = document.createElement("img");
+        image.setAttribute("onerror", "document.title = 'run'");
+        image.src = "data:,";
+        document.body.append(image);
+    }""")
+    with page.expect_event("console", lambda said: "frame" in said.text):
+        page.evaluate("""() => {
+            const frame = document.createElement("iframe");
+            frame.src = "/portal?choose";
+            document.body.append(frame);
+        }""")
+    assert "run" not in page.title().split()
+    assert page.frames[-1].locator("main").count() == 0
+    assert partner.faults and all("Content Security Policy" in fault for fault in partner.faults)
+    partner.faults.clear()
+
+
+def test_a_sign_in_link_stands_in_no_log(visitors: Visitors, played: Played) -> None:
+    link = sign_in_link(played.settings, Role.partner, _new("logged"))
+    page = visitors.somebody().page
+    page.goto(link)
+    expect(page.locator("h1")).to_be_visible()
+    token = link.partition("token=")[2]
+    assert token not in page.content() and token not in page.url
+    told = {path.name: path.read_text(errors="replace") for path in played.logs.iterdir()}
+    assert told.keys() >= {"api.log"}
+    assert [name for name, text in told.items() if token in text] == []

@@ -1,16 +1,23 @@
 """A partner's pages over the real APIs in memory: what they show, what their forms do, and what they refuse."""
 
 import csv
+import html
 import io
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
+from schemas import events
+from schemas.moments import DAY, format_instant, micros
+from schemas.money import Money
 from services.portal.client import ApiRefused
 from services.portal.partner import ORDER
 from services.portal.partner import PAGES as PAGES_BY_NAME
+from services.portal.referrals import ROWS
 from services.portal.visit import Form
+from services.portal.words import NARROW, Words
 from tests.four_apis import FOREIGN, OWN
 from tests.http_fakes import settings
 from tests.portal.in_memory import Browser, Pages
@@ -104,6 +111,43 @@ def test_why_is_told_in_words_with_and_without_a_script(own: Browser) -> None:
     assert "First click within 7 days" in signup
 
 
+def test_why_is_told_to_a_ukrainian_in_no_english(pages: Pages) -> None:
+    payment, customer, now = f"{FOREIGN}-payment", f"{FOREIGN}-client", micros(settings().now())
+    amount = Money(minor=100_000, currency="USD")
+    back = events.PaymentRefunded(refund_id="r-1", payment_id=payment, customer_id=customer, amount=amount)
+    pages.apis.happened(back, at=now - DAY // 4)
+    partner, own, desk = f"partners/{FOREIGN}", "/portal/keycrm", "/admin"
+    for role, api, page in (
+        ("partner", f"/commission/{partner}/payments/{payment}/decision", f"{own}/payments/{payment}/why"),
+        (
+            "partner",
+            f"/attribution/{partner}/referrals/{customer}/decision",
+            f"/portal/keycrm/referrals/{customer}/why",
+        ),
+        ("admin", f"/commission/payments/{FOREIGN}-purchase/decision", f"{desk}/payments/{FOREIGN}-purchase"),
+        ("admin", f"/attribution/customers/{customer}/decision", f"{desk}/customers/{customer}"),
+    ):
+        decision = pages.apis.call("GET", api, role, FOREIGN).json()
+        assert decision["arithmetic"]
+        shown = pages.browser(FOREIGN, role, "uk").get(page).text
+        shown = shown[shown.index("<h2>") : shown.index("</dl>")]
+        text = html.unescape(re.sub(r"<[^>]*>", " ", shown))
+        assert set(re.findall(r"[A-Za-z]{2,}", text)) <= {*_names(decision)}, text
+
+
+def _names(told: Any) -> Iterator[str]:
+    """The words of every id, currency and time in a decision: what a platform called something is not translated."""
+    if isinstance(told, dict):
+        said = {"rule", "arithmetic", "reason", "reasons", "outcome", "method", "taken_as", "click_token"}
+        for name, each in told.items():
+            yield from () if name in said else _names(each)
+    elif isinstance(told, list):
+        for each in told:
+            yield from _names(each)
+    else:
+        yield from re.findall(r"[A-Za-z]{2,}", str(told))
+
+
 def test_lists_are_searched_and_saved_as_csv(own: Browser) -> None:
     assert f"{OWN}-client" in own.get("/portal/keycrm/referrals?search=CLIENT").text
     assert f"{OWN}-client/why" not in own.get("/portal/keycrm/referrals?search=nobody").text
@@ -114,6 +158,43 @@ def test_lists_are_searched_and_saved_as_csv(own: Browser) -> None:
     rows = list(csv.DictReader(io.StringIO(own.get("/portal/keycrm/referrals.csv").text)))
     assert [row["customer_id"] for row in rows] == [f"{OWN}-client"]
     assert own.get("/portal/keycrm/payouts/statement.csv").text.startswith("occurred_at,kind,program_id")
+
+
+def test_older_referrals_are_a_page_further_and_no_cell_of_the_csv_is_a_formula(pages: Pages) -> None:
+    browser, now = pages.browser(FOREIGN), micros(settings().now())
+    browser.post("/portal/keycrm/start/promo-codes", code="MANY")
+    many = {f"many-{number:02}" for number in range(ROWS + 2)}
+    for each in many:
+        signup = events.CustomerSignedUp(customer_id=each, name="=1+1", promo_code="MANY")
+        pages.apis.happened(signup, at=now - DAY // 8)
+    first = browser.get("/portal/keycrm/referrals?search=many-").text
+    older = re.search(r'href="(\?after=[^"]*)"', first)
+    assert older is not None
+    second = browser.get(f"/portal/keycrm/referrals{html.unescape(older[1])}").text
+    shown = [set(re.findall(r"referrals/(many-\d\d)/why", text)) for text in (first, second)]
+    assert [len(each) for each in shown] == [ROWS, 2]
+    assert shown[0] | shown[1] == many
+    rows = csv.DictReader(io.StringIO(browser.get("/portal/keycrm/referrals.csv?search=many-").text))
+    assert {row["customer_id"]: row["name"] for row in rows} == dict.fromkeys(many, "'=1+1")
+
+
+def test_payouts_tell_the_way_to_the_next_rate(own: Browser) -> None:
+    shown = html.unescape(own.get("/portal/keycrm/payouts").text)
+    assert f"More clients to 20{NARROW}%: 5" in shown  # one of 6
+    assert '<progress max="6" value="1"' in shown
+
+
+def test_payouts_tell_when_pending_money_comes(pages: Pages) -> None:
+    browser, customer, paid_at = pages.browser(FOREIGN), "held-client", micros(settings().now()) - DAY // 8
+    browser.post("/portal/jupsoft/start/promo-codes", code="HELD")
+    pages.apis.happened(events.CustomerSignedUp(customer_id=customer, promo_code="HELD"), at=paid_at - DAY // 8)
+    pages.apis.happened(events.AccountCreated(customer_id=customer, account_id="held-a1"), at=paid_at - DAY // 8)
+    amount = Money(minor=10_000, currency="USD")
+    payment = events.PaymentSucceeded(payment_id="held-p1", customer_id=customer, account_id="held-a1", amount=amount)
+    pages.apis.happened(payment, at=paid_at)
+    shown = browser.get("/portal/jupsoft/payouts").text
+    coming = shown[shown.index("When pending money comes") :]
+    assert Words("en").day(format_instant(paid_at + 90 * DAY)) in coming[: coming.index("</ul>")]
 
 
 def test_a_top_up_shows_what_it_is_worth_before(own: Browser) -> None:

@@ -8,7 +8,8 @@ import jwt
 import pytest
 from fastapi.testclient import TestClient
 
-from services.portal.app import HEADERS, create_app
+from services.cli.edge import edge
+from services.portal.app import HEADERS, create_app, never
 from services.portal.session import COOKIE, LINK_SECONDS, Sessions, link_audience
 from services.runtime.settings import Settings, SettingsRefused
 from services.runtime.tokens import signed_token
@@ -166,6 +167,24 @@ def test_no_answer_forgets_its_headers(pages: Pages, path: str) -> None:
         name: value for name, value in HEADERS.items() if name != "Cache-Control"
     }
     assert ("immutable" in answer.headers["cache-control"]) == ("static" in path)
+    assert (answer.headers["cache-control"] == "no-store") == ("static" not in path)
+
+
+def test_the_policy_lets_in_no_frame_no_inline_script_and_nothing_from_elsewhere(pages: Pages) -> None:
+    said = pages.browser(OWN).get("/portal/keycrm/start").headers["content-security-policy"]
+    policy = dict(each.split(" ", 1) for each in said.split("; "))
+    assert policy["default-src"] == policy["form-action"] == "'self'"
+    assert policy["frame-ancestors"] == policy["base-uri"] == policy["object-src"] == "'none'"
+    assert "unsafe" not in said
+    assert not any(name.startswith(("script-src", "style-src")) for name in policy)
+
+
+def test_a_link_leads_to_the_first_page_whatever_else_it_says(pages: Pages) -> None:
+    """So nobody is sent elsewhere by it, and its token is in no address that a page links from."""
+    elsewhere = dict.fromkeys(("next", "back", "to", "redirect_uri"), "https://elsewhere.example")
+    answer = TestClient(pages.app).get("/portal/enter", params={"token": _link(), **elsewhere}, follow_redirects=False)
+    assert (answer.status_code, answer.headers["location"]) == (303, "/portal")
+    assert answer.headers["referrer-policy"] == "same-origin"
 
 
 def test_no_template_holds_a_script_or_a_style(pages: Pages) -> None:
@@ -191,3 +210,21 @@ def test_the_language_switch_leads_nowhere_else(pages: Pages, back: str) -> None
 def test_without_a_shared_secret_there_are_no_pages() -> None:
     with pytest.raises(SettingsRefused):
         create_app(Settings(auth_jwks_url="https://login.example.com/keys"))
+
+
+def test_pages_that_could_not_sign_name_the_setting_and_the_cure() -> None:
+    """A secret beside the key set helps nothing: the APIs take the key set's tokens alone then."""
+    with pytest.raises(SettingsRefused, match="unset it and give all of them REFSTREAM_AUTH_SECRET") as refused:
+        create_app(settings(auth_jwks_url="https://login.example.com/keys"))
+    assert "REFSTREAM_AUTH_JWKS_URL" in str(refused.value)
+
+
+def test_the_apis_behind_a_key_set_come_without_pages_unless_they_are_asked_for(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    behind = settings(auth_jwks_url="https://login.example.com/keys")
+    without = TestClient(edge(behind, never))
+    assert without.get("/portal").status_code == 404
+    assert "no pages" in caplog.text
+    with pytest.raises(SettingsRefused):
+        edge(behind.model_copy(update={"oidc_issuer": "https://login.example.com"}), never)

@@ -8,6 +8,7 @@ from string import Formatter
 import pytest
 
 from schemas.events import REASONS_FOR_PAYMENTS, DeclineReason
+from services.attribution import binding
 from services.commission import decisions
 from services.portal.desk.pages import MENU
 from services.portal.words import LANGUAGES, NARROW, Words, catalogue, preferred
@@ -46,6 +47,28 @@ def test_a_translation_has_the_same_places() -> None:
 def test_every_reason_of_the_apis_has_words(language: str) -> None:
     reasons = {*REASONS_FOR_PAYMENTS, *DeclineReason.__args__}  # type: ignore[attr-defined]
     assert {reason for reason in reasons if f"reason.{reason}" not in catalogue(language)} == set()
+
+
+LINES = (*decisions.LINES, *binding.LINES)
+
+
+def test_every_line_of_arithmetic_has_words() -> None:
+    assert {text for key, text in catalogue("en").items() if key.startswith("sum.")} == set(LINES)
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_a_line_of_arithmetic_is_said_in_ukrainian_with_its_figures(line: str) -> None:
+    names = [name for _, name, _, _ in Formatter().parse(line) if name]
+    values = {name: f"{number}00.50 USD" for number, name in enumerate(names, 1)}
+    values |= {"reason": "dispute_lost", "cause": "d = 1 − taken back: x"}
+    said = Words("uk").sum(line.format(**values))
+    assert [said.count(values[name]) for name in names if name != "reason"] == [1] * len(set(names) - {"reason"})
+    assert ("програний спір" in said) == ("reason" in names)
+    assert re.findall(r"[a-z]+", said.replace(values["cause"], "")) == []
+
+
+def test_a_line_of_arithmetic_that_is_new_is_shown_as_it_is() -> None:
+    assert Words("uk").sum("1 + 1 = 2 of something") == "1 + 1 = 2 of something"
 
 
 @pytest.mark.parametrize(

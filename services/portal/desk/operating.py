@@ -1,6 +1,7 @@
 """How the services are, and dead letters. No API tells these: Kafka is asked, as the commands `status` and
 `dead-letters` ask it, so the pages run with the operator's rights there."""
 
+import asyncio
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -67,7 +68,14 @@ class Watch:
         return {"service": service, "lag": sum(behind.values()), "topics": topics, "rate": rate}
 
 
-async def _verified(visit: Visit) -> list[dict[str, Any]]:
+async def _verified(visit: Visit) -> dict[str, Any]:
+    """What `refstream verify` found last of each service, and the latest verified month of each program."""
+    runs = asyncio.gather(*(visit.api.get(f"/{service}/verification") for service in SERVICES))
+    told, months = await asyncio.gather(runs, _verified_months(visit))
+    return {"runs": {service: run["last"] for service, run in zip(SERVICES, told, strict=True)}, "verified": months}
+
+
+async def _verified_months(visit: Visit) -> list[dict[str, Any]]:
     """The latest verified month of each program that has monthly discounts."""
     monthly = [
         each["program_id"]
@@ -86,7 +94,7 @@ async def health(visit: TheAdmin) -> Response:
     """At once, without Kafka's figures: they follow."""
 
     async def load() -> dict[str, Any]:
-        return {"services": None, "verified": await _verified(visit)}
+        return {"services": None} | await _verified(visit)
 
     return await DeskPage(visit, "health", "desk/health", load).shown()
 
@@ -96,7 +104,7 @@ async def health_live(visit: TheAdmin) -> Response:
     watch = Watch(_settings(visit))
 
     async def load() -> dict[str, Any]:
-        return {"services": await watch.look(), "verified": await _verified(visit)}
+        return {"services": await watch.look()} | await _verified(visit)
 
     return await DeskPage(visit, "health", "desk/health", load).followed(LOOK_SECONDS)
 

@@ -73,7 +73,7 @@ def service_app(
     app.include_router(router, prefix=f"/{service}", tags=[service])
     if _takes_commands(service):
         app.include_router(_command_routes(stages), prefix=f"/{service}", tags=[service])
-    app.include_router(health_routes(stages, metrics), prefix=f"/{service}")
+    app.include_router(health_routes(service, stages, metrics), prefix=f"/{service}")
     app.add_middleware(LimitBody)
     app.add_middleware(SafeHeaders)
     app.add_middleware(Measured, service=service, metrics=metrics)

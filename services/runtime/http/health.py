@@ -1,12 +1,15 @@
-"""Liveness, readiness and metrics of one API. Public, but not through the edge."""
+"""Liveness, readiness and metrics of one API: public, but not through the edge. What was verified last: for admins."""
 
 from collections.abc import Sequence
 from typing import Any
 
 from fastapi import APIRouter
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from pydantic import BaseModel
 from starlette.responses import Response
 
+from services.runtime import verified
+from services.runtime.http.auth import TheCaller, require
 from services.runtime.http.problems import Problem
 from services.runtime.http.resources import TheResources
 from services.runtime.metrics import Metrics
@@ -14,8 +17,14 @@ from services.runtime.reader import Rebuilding
 from services.runtime.stage import Stage
 
 
-def health_routes(stages: Sequence[Stage[Any, Any]], metrics: Metrics) -> APIRouter:
-    """The three routes. `stages`: those whose cells must be open for the API to be ready."""
+class LastVerification(BaseModel):
+    """`last`: null where `refstream verify` has never run."""
+
+    last: verified.Verified | None
+
+
+def health_routes(service: str, stages: Sequence[Stage[Any, Any]], metrics: Metrics) -> APIRouter:
+    """The routes of a service's operator. `stages`: those whose cells must be open for the API to be ready."""
     router = APIRouter(tags=["health"])
 
     @router.get("/healthz", summary="Whether the process answers at all")
@@ -34,5 +43,10 @@ def health_routes(stages: Sequence[Stage[Any, Any]], metrics: Metrics) -> APIRou
     @router.get("/metrics", summary="Prometheus metrics", response_class=Response)
     async def scrape() -> Response:
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+    @router.get("/verification", summary="What `refstream verify` found last")
+    async def verification(who: TheCaller, has: TheResources) -> LastVerification:
+        require(who, "admin")
+        return LastVerification(last=None if has.redis is None else await verified.last(has.redis, service))
 
     return router
