@@ -197,8 +197,9 @@ async def fold_again(made: World, stage: str, partition: int, store: CellStore, 
     """Let a cell's memory be what the log says, up to so many entries of the cell's journal; None: all of them."""
     own = JOURNALS[stage].name, partition
     log = {**made.log, own: made.log[own][:entries]}
+    reader = MemoryLogReader(log, partition)
     cell = Cell(made.stages[stage], partition, made.partitions, store, lambda: made.programs, made.stages, made.codec)
-    await recovery.opened(cell, MemoryLogReader(log, partition))
+    await recovery.opened(cell, reader, reader.tell)
     assert not cell.said_differently
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +14,7 @@ from services.runtime.settings import Settings
 
 if TYPE_CHECKING:
     from services.cli.cells import Bench
+    from services.runtime.store import Outgoing
 
 LOOK_SECONDS = 0.2
 MEMBERS = 5
@@ -150,11 +152,14 @@ async def folded(bench: "Bench") -> int:
         records += number
 
     cell = bench.cell(RedisCellStore(bench.redis, bench.stage.name, bench.partition))
-    left = await recovery.opened(cell, bench.reader, count)
-    if left:
-        sender = Sender(bench.settings)
-        await sender.start()
-        await sender.send(bench.stage.name, left)
-        await cell.trim(left)
-        await sender.stop()
+    sender = Sender(bench.settings)
+    await sender.start()
+
+    async def tell(outgoing: "Sequence[Outgoing]") -> None:
+        await sender.send(bench.stage.name, outgoing)
+
+    left = await recovery.opened(cell, bench.reader, tell, count)
+    await tell(left)
+    await cell.trim(left)
+    await sender.stop()
     return records

@@ -18,6 +18,9 @@ key, so all events of a key meet here. A batch takes five steps:
 - An owner that was paused and wakes up after a successor took over fails the epoch check of 4 and drops everything.
   What it still sends of an earlier commit is what the successor has sent too, under the same numbers.
 - A reply of 4 that got lost is asked for again with the same writer token: "mine already" is not another writer.
+- An owner that decided something, was paused, and wakes up after Redis lost it *and* a successor went on without it:
+  Redis cannot tell. The journal can: each owner claims it first, what a former one writes behind the claim does not
+  count, and an owner sends what an entry tells of only when it knows that the entry counts (`recovery.confirm`).
 - **Versions that come late.** A stage that prices by the version in force at an event asks for it while it folds; the
   version may be published already and still on its way to this process. So the cell remembers, durably, which versions
   it has folded (`program:<id>` in its meta). `learn` folds those that became known since: it looks through the cell's
@@ -70,6 +73,10 @@ PATIENCE_SECONDS = 30.0
 
 class Fenced(Exception):
     """Another owner has taken the cell over: drop everything and give it up."""
+
+
+class Superseded(Exception):
+    """Another one has claimed the cell on the log: what its former owner had not sent yet does not count."""
 
 
 class GivenUp(Exception):
@@ -141,6 +148,8 @@ class Cell:
         self._last = Last()
         self._sent = self._sent_noted = self._said_last = 0
         self._known: dict[str, int] = {}
+        self.journal_end = 0
+        """The offset behind what the owner knows of its journal."""
         self.said_differently = 0
         self.let_go = False
         self.folded_at: dict[str, int] = {}
@@ -168,7 +177,27 @@ class Cell:
             await self.trim([out for out in opened.outbox if out.number <= self._last.sent])
         if not self.behind:
             await self._at_least(self._known)
-        return left
+        return [self._in_own_name(out) for out in left]
+
+    def claim(self) -> Outgoing:
+        """What an owner tells the journal before anything else: from here on no entry of a former one counts."""
+        return self._told(0, Entry(self.commits, self._epoch, self._last.sent, "", digest=bytes.fromhex(self._owner)))
+
+    def is_superseded_by(self, last: Last) -> bool:
+        """Whether somebody has claimed the cell after its owner did, as the end of the journal shows it."""
+        if last.epoch == self._epoch:
+            return last.owner not in (b"", bytes.fromhex(self._owner))
+        return last.epoch > self._epoch
+
+    def _in_own_name(self, out: Outgoing) -> Outgoing:
+        """A former owner's entry as this one sends it: behind the claim the former owner's own does not count."""
+        if out.topic != JOURNALS[self.stage.name].name:
+            return out
+        return self._told(out.number, msgspec.structs.replace(journal.decoded(out.value), epoch=self._epoch))
+
+    def _told(self, number: int, entry: Entry) -> Outgoing:
+        topic = JOURNALS[self.stage.name].name
+        return Outgoing(number, topic, self.partition, self.name.encode(), journal.encoded(entry), ())
 
     @property
     def behind(self) -> bool:
@@ -698,9 +727,7 @@ class Cell:
 
     async def _commit(self, batch: _Batch, entry: Entry) -> None:
         number = batch.commit.meta["outbox"] - sum(batch.said.values())
-        topic = JOURNALS[self.stage.name].name
-        told = Outgoing(number, topic, self.partition, self.name.encode(), journal.encoded(entry), ())
-        batch.commit.outbox.insert(0, told)
+        batch.commit.outbox.insert(0, self._told(number, entry))
         await self._write(batch)
         self._sent_noted = entry.sent
         if batch.said:

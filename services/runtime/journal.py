@@ -12,6 +12,9 @@ So each commit writes one entry to the cell's own journal topic, before anything
 Steps are pure, so the entries and the topics give every state again, byte for byte, wherever and whenever they are
 folded; what is said then is what was said, under the same numbers, and need not be sent again. An entry holds ids and
 digests alone, nothing personal. See docs/decisions/0013.
+
+The journal's order on the log also decides between two who hold a cell for theirs, whatever becomes of Redis: each
+owner begins with a *claim*, and an entry behind the claim of a later owner does not count. See docs/decisions/0017.
 """
 
 from collections.abc import Sequence
@@ -42,6 +45,7 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
     `start`, `end`: the offsets of `topic`, half-open; of the topic `programs`: `learnt` and `marks` instead.
     `sent`: up to which number of the outbox everything was seen to be sent. `programs`: how many versions are known of
     each program, where more are than before. `said`: how many records, by topic and partition. `digest`: of all that.
+    A claim is an entry without a topic; its `number` is the commit that it goes on from, its `digest` the owner's id.
     """
 
     number: int
@@ -58,14 +62,23 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
     said: dict[str, int] = {}
     digest: bytes = b""
 
+    @property
+    def is_claim(self) -> bool:
+        return not self.topic
+
 
 @dataclass(frozen=True, slots=True)
 class Last:
-    """The end of a cell's journal: the entry with the highest number, and the highest epoch of all."""
+    """The end of a cell's journal: the entry with the highest number that counts, and the highest epoch of all.
+
+    `owner`: who claimed the cell last with that epoch. `end`: the offset behind all that was looked at.
+    """
 
     number: int = 0
     epoch: int = 0
     sent: int = 0
+    owner: bytes = b""
+    end: int = 0
 
 
 class Diverged(Exception):
@@ -84,9 +97,16 @@ def decoded(value: bytes | None) -> Entry:
     return _decoder.decode(value or b"")
 
 
-def last_of(entries: Sequence[Entry]) -> Last:
+def last_of(entries: Sequence[Entry], end: int = 0) -> Last:
     """Where a journal ends, from its last entries. Those sent again, or late by a former owner, are among them."""
-    if not entries:
-        return Last()
-    last = max(entries, key=lambda entry: (entry.number, entry.epoch))
-    return Last(last.number, max(entry.epoch for entry in entries), last.sent)
+    number = epoch = sent = 0
+    owner = b""
+    for entry in entries:
+        if entry.epoch < epoch:
+            continue  # of a former owner, who does not know yet
+        epoch = entry.epoch
+        if entry.is_claim:
+            owner = entry.digest
+        elif entry.number >= number:
+            number, sent = entry.number, entry.sent
+    return Last(number, epoch, sent, owner, end)

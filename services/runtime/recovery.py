@@ -1,17 +1,21 @@
 """Opening a cell: what Redis has lost of it is folded again from the log before anybody reads or folds on.
 
-The cell's journal says in which order (`journal.py`). Nothing lost: it costs one look at the journal's end. Something
-lost, whether the last second or everything: the entries that Redis lacks are folded, in large commits, so a recovery
-that is interrupted goes on where it was. The same replay, into a memory of its own, is how `refstream verify` compares.
+The cell's journal says in which order (`journal.py`). Nothing lost: it costs a claim, and a look at the journal's end
+before and after it. Something lost, whether the last second or everything: the entries that Redis lacks are folded, in
+large commits, so a recovery that is interrupted goes on where it was. The same replay, into a memory of its own, is how
+`refstream verify` compares.
 """
 
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Protocol
+
+from msgspec.structs import replace
 
 from schemas.topics import JOURNALS, PROGRAMS
 from services.runtime import journal
-from services.runtime.cell import Cell, LogBehind
+from services.runtime.cell import Cell, LogBehind, Superseded
 from services.runtime.journal import Diverged, Entry, Last
 from services.runtime.stage import Record
 from services.runtime.store import Outgoing
@@ -25,6 +29,8 @@ AT_ONCE_ENTRIES = 1_000
 """How much one commit of a replay takes in."""
 
 Told = list[tuple[Entry, list[Record]]]
+Tell = Callable[[Sequence[Outgoing]], Awaitable[None]]
+"""Sends records, and returns when they are on the log."""
 
 
 class LogReader(Protocol):
@@ -48,27 +54,63 @@ async def last_entry(reader: LogReader, stage: str) -> Last:
     topic = JOURNALS[stage].name
     end = await reader.end(topic)
     await reader.seek(topic, max(0, end - TAIL_RECORDS))
-    return journal.last_of([journal.decoded(record.value) for record in await reader.take(topic, end)])
+    return journal.last_of([journal.decoded(record.value) for record in await reader.take(topic, end)], end)
 
 
 async def opened(
-    cell: Cell, reader: LogReader, progress: Callable[[int], None] = lambda records: None
+    cell: Cell, reader: LogReader, tell: Tell, progress: Callable[[int], None] = lambda records: None
 ) -> list[Outgoing]:
-    """Open a cell and make it whole. Answers what may not have been sent: send it before folding.
+    """Open a cell, claim it and make it whole. Answers what may not have been sent: send it before folding.
 
-    `progress`: called with the number of records folded again after each commit. Errors: as `Cell.open` and `replay`.
+    `tell`: sends the claim. `progress`: called with the number of records folded again after each commit.
+    Errors: as `Cell.open` and `replay`; Superseded where another one claims the cell at the same time.
     """
     last = await last_entry(reader, cell.stage.name)
-    try:
-        left = await cell.open(last)
-    except LogBehind:
-        # A former owner may have sent and trimmed in between. Now that the cell is ours, it can trim no more.
-        last = await last_entry(reader, cell.stage.name)
-        left = await cell.open(last)
+    while True:
+        left, last = await _taken_over(cell, reader, last)
+        await tell([cell.claim()])
+        now = await last_entry(reader, cell.stage.name)
+        if cell.is_superseded_by(now):
+            raise Superseded(cell.name)
+        if now.number == last.number:
+            break
+        last = now  # a former owner was still writing, before the claim: that counts
+    cell.journal_end = now.end
     if not cell.behind:
         return left
     log.warning("folding again what Redis lacks", extra={"cell": cell.name, "have": cell.commits, "of": last.number})
     return await _made_whole(cell, reader, last.number, left, progress)
+
+
+async def _taken_over(cell: Cell, reader: LogReader, last: Last) -> tuple[list[Outgoing], Last]:
+    try:
+        return await cell.open(last), last
+    except LogBehind:
+        # A former owner may have sent and trimmed in between. Now that the cell is ours, it can trim no more.
+        last = await last_entry(reader, cell.stage.name)
+        return await cell.open(last), last
+
+
+async def confirm(
+    cell: Cell, start: int, count: int, reading: Callable[[], AbstractAsyncContextManager[LogReader]]
+) -> None:
+    """See that entries which the cell's owner has sent count, before anything that they tell of is sent.
+
+    `start`: the offset of the first of them, below 0: not known; `count`: how many. They do where nobody else has
+    written to the journal since the owner looked last, which costs nothing; else it looks at what was written.
+    Errors: Superseded.
+    """
+    if start == cell.journal_end:
+        cell.journal_end += count
+        return
+    topic = JOURNALS[cell.stage.name].name
+    async with reading() as reader:
+        end = await reader.end(topic)
+        await reader.seek(topic, cell.journal_end)
+        written = await reader.take(topic, end if start < 0 else max(start, cell.journal_end))
+    if cell.is_superseded_by(journal.last_of([journal.decoded(record.value) for record in written])):
+        raise Superseded(cell.name)
+    cell.journal_end = end if start < 0 else max(cell.journal_end, start + count)
 
 
 async def _made_whole(
@@ -118,23 +160,30 @@ async def entries_after(cell: Cell, reader: LogReader, upto: int) -> AsyncIterat
 
 
 async def _entries(reader: LogReader, topic: str, after: int, upto: int) -> AsyncIterator[Entry]:
-    """Each entry once, in order. Errors: Diverged where two commits have one number, or one is missing."""
+    """Each entry that counts once, in order. Errors: Diverged where two commits have one number, or one is missing."""
     end = await reader.end(topic)
     at = number = after  # an entry's offset is never less than how many are before it
-    known: dict[int, bytes] = {}
+    known: dict[int, Entry] = {}
+    epoch = 0
     await reader.seek(topic, at)
     while at < end and number < upto:
         step = min(end, at + TAIL_RECORDS)
         for record in await reader.take(topic, step):
             entry = journal.decoded(record.value)
+            if entry.epoch < epoch:
+                continue  # of a former owner, who did not know yet
+            epoch = entry.epoch
+            if entry.is_claim:
+                continue
             if entry.number > number + 1:
                 raise Diverged(f"{topic} lacks the entry {number + 1}: {entry.number} comes after {number}")
             if entry.number <= number:
-                if known.get(entry.number, record.value) != record.value:
-                    raise Diverged(f"{topic} has two entries {entry.number}: a former owner wrote after Redis was lost")
+                told = known.get(entry.number, entry)
+                if replace(entry, epoch=told.epoch) != told:  # who sends another's entry does so in its own name
+                    raise Diverged(f"{topic} has two entries {entry.number}")
                 continue
             number = entry.number
-            known[number] = record.value or b""
+            known[number] = entry
             known.pop(number - TAIL_RECORDS, None)
             if number <= upto:
                 yield entry
@@ -144,9 +193,15 @@ async def _entries(reader: LogReader, topic: str, after: int, upto: int) -> Asyn
 class MemoryLogReader:
     """Reads a log made of lists."""
 
-    def __init__(self, log: Mapping[tuple[str, int], list[Record]], partition: int) -> None:
+    def __init__(self, log: MutableMapping[tuple[str, int], list[Record]], partition: int) -> None:
         self._log, self._partition = log, partition
         self._at: dict[str, int] = {}
+
+    async def tell(self, outgoing: Sequence[Outgoing]) -> None:
+        """Write records to the log itself."""
+        for out in outgoing:
+            records = self._log.setdefault((out.topic, out.partition), [])
+            records.append(Record(out.topic, out.partition, len(records), out.key, out.value, 0, out.headers))
 
     async def end(self, topic: str) -> int:
         return len(self._log.get((topic, self._partition), ()))

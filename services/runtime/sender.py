@@ -5,7 +5,7 @@ What has been said must have its entry: a cell whose Redis is lost folds again w
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
@@ -17,6 +17,10 @@ from services.runtime.settings import Settings
 from services.runtime.store import Outgoing
 
 log = logging.getLogger(__name__)
+
+Journaled = Callable[[int, int], Awaitable[None]]
+"""Told where journal entries stand, before what they tell of is sent: the first one's offset (-1: not known), how many.
+May raise, so that nothing more is sent."""
 
 ATTEMPTS = 4
 DEADLINE_SECONDS = 20.0
@@ -49,16 +53,16 @@ class Sender:
             request_timeout_ms=15_000,
         )
 
-    async def send(self, stage: str, records: Sequence[Outgoing]) -> None:
+    async def send(self, stage: str, records: Sequence[Outgoing], journaled: Journaled | None = None) -> None:
         """Send all of `records`; on return they are durable.
 
         A producer that failed may be stuck for good after an out-of-order answer, so a new one sends everything again:
-        receivers drop the numbers they have seen. Errors: the last one, after a few attempts.
+        receivers drop the numbers they have seen. Errors: the last one, after a few attempts; those of `journaled`.
         """
         for attempt in range(1, ATTEMPTS + 1):
             producer = self._producer
             try:
-                await asyncio.wait_for(self._send_all(producer, stage, records), DEADLINE_SECONDS)
+                await asyncio.wait_for(self._send_all(producer, stage, records, journaled), DEADLINE_SECONDS)
                 return
             except (KafkaError, TimeoutError) as error:
                 if attempt == ATTEMPTS:
@@ -78,13 +82,20 @@ class Sender:
             except (KafkaError, TimeoutError):
                 log.warning("a failed producer did not stop cleanly")
 
-    async def _send_all(self, producer: AIOKafkaProducer, stage: str, records: Sequence[Outgoing]) -> None:
+    async def _send_all(
+        self, producer: AIOKafkaProducer, stage: str, records: Sequence[Outgoing], journaled: Journaled | None
+    ) -> None:
         own = JOURNALS[stage].name
-        await self._send_topics(producer, stage, [record for record in records if record.topic == own])
+        entries = [record for record in records if record.topic == own]
+        placed = await self._send_topics(producer, stage, entries)
+        if journaled and entries:
+            starts = [batch.offset for batch in placed]
+            await journaled(-1 if None in starts else min(starts), len(entries))
         reach("journaled", stage)
         await self._send_topics(producer, stage, [record for record in records if record.topic != own])
 
-    async def _send_topics(self, producer: AIOKafkaProducer, stage: str, records: Sequence[Outgoing]) -> None:
+    async def _send_topics(self, producer: AIOKafkaProducer, stage: str, records: Sequence[Outgoing]) -> list[Any]:
+        """Answers where each batch stands: its partition and first offset."""
         groups: dict[tuple[str, int], list[Outgoing]] = {}
         for record in records:
             groups.setdefault((record.topic, record.partition), []).append(record)
@@ -95,7 +106,7 @@ class Sender:
             waiting += [
                 await producer.send_batch(batch, topic, partition=partition) for batch in _batches(producer, group)
             ]
-        await asyncio.gather(*waiting)
+        return await asyncio.gather(*waiting)
 
 
 def _batches(producer: AIOKafkaProducer, group: Sequence[Outgoing]) -> list[Any]:

@@ -208,7 +208,8 @@ class World:
                 pause=self._pause,
             )
             self._cells[stage, partition] = cell
-            left = await recovery.opened(cell, MemoryLogReader(self.log, partition))
+            reader = MemoryLogReader(self.log, partition)
+            left = await recovery.opened(cell, reader, reader.tell)
             if self.stages[stage].repriced:
                 self._to_learn.add((stage, partition))
             self._send(left)

@@ -24,7 +24,7 @@ import logging
 import os
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import faust
@@ -35,7 +35,7 @@ from faust.types import TP
 from schemas.programs import Programs
 from schemas.topics import JOURNALS, PROGRAMS
 from services.runtime import recovery
-from services.runtime.cell import Cell, Fenced, GivenUp
+from services.runtime.cell import Cell, Fenced, GivenUp, Superseded
 from services.runtime.codec import Codec
 from services.runtime.faults import reach
 from services.runtime.kafka_log import KafkaLogReader, as_record
@@ -205,7 +205,10 @@ class _OpenCell:
             self._keeper.metrics[REBUILT_RECORDS].labels(stage).inc(records)
             progress()
 
-        left = await recovery.opened(self.cell, reader, folded_again)
+        async def tell(outgoing: Sequence[Outgoing]) -> None:
+            await self._keeper.sender.send(stage, outgoing)
+
+        left = await recovery.opened(self.cell, reader, tell, folded_again)
         self._keeper.metrics[OPENED].labels(stage).inc()
         if left:
             await self._send(left)
@@ -271,11 +274,14 @@ class _OpenCell:
     async def _send(self, outgoing: list[Outgoing]) -> None:
         stage = self.cell.stage.name
         with self._keeper.metrics[PUBLISH_SECONDS].labels(stage).time():
-            await self._keeper.sender.send(stage, outgoing)
+            await self._keeper.sender.send(stage, outgoing, self._confirm)
         reach("sent", stage)
         with contextlib.suppress(GivenUp):  # the next owner sends it again
             await self.cell.trim(outgoing)
         reach("trimmed", stage)
+
+    async def _confirm(self, start: int, count: int) -> None:
+        await recovery.confirm(self.cell, start, count, lambda: self._keeper.reader_of_journal(self.cell))
 
     async def _guard(self, work: Any) -> None:
         try:
@@ -288,6 +294,9 @@ class _OpenCell:
                 await self._unsent.put(None)
                 return self._keeper.open_anew(self.cell)
             log.warning("another owner has taken the cell over", extra={"cell": self.cell.name})
+            _end(FENCED_EXIT)
+        except Superseded:
+            log.warning("another owner has claimed the cell", extra={"cell": self.cell.name})
             _end(FENCED_EXIT)
         except asyncio.CancelledError:
             raise
@@ -363,6 +372,9 @@ class Keeper:
         self._assigned = {tp for tp in assigned if tp.topic in self._by_topic}
         try:
             await asyncio.gather(*(self._open(number) for number in sorted({tp.partition for tp in self._assigned})))
+        except Superseded:
+            log.warning("another owner has claimed a cell", exc_info=True)
+            _end(FENCED_EXIT)
         except Exception:
             log.critical("a cell could not be opened", exc_info=True)
             _end(FAILED_EXIT)
@@ -401,6 +413,9 @@ class Keeper:
                 await opened.start(reader, progress)
                 self._cells[stage.name, partition] = opened
                 progress()
+
+    def reader_of_journal(self, cell: Cell) -> KafkaLogReader:
+        return KafkaLogReader(self._settings, [JOURNALS[cell.stage.name].name], cell.partition)
 
     async def close(self) -> None:
         """Let go of every cell, each at the end of its batch."""

@@ -8,14 +8,14 @@ seed draws who goes on: an owner may die or freeze at each such place, that is a
 import random
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from itertools import groupby
 from types import coroutine
 from typing import Any
 
 from schemas.topics import BY_NAME, JOURNALS, PROFILES, PROGRAMS
-from services.runtime import journal, recovery
-from services.runtime.cell import EDGE_HEADER, Cell, Fenced, GivenUp
+from services.runtime import recovery
+from services.runtime.cell import EDGE_HEADER, Cell, Fenced, GivenUp, Superseded
 from services.runtime.memory import MemoryStore
 from services.runtime.reader import Rebuilding
 from services.runtime.recovery import MemoryLogReader
@@ -55,9 +55,7 @@ class _Link:
         return reply
 
     async def open(self, *arguments: Any) -> Any:
-        opened = await self._call(lambda: self._store.open(*arguments))
-        self._owner.decided = opened.meta.get("commits", 0)
-        return opened
+        return await self._call(lambda: self._store.open(*arguments))
 
     async def empty(self, *arguments: Any) -> Any:
         return await self._call(lambda: self._store.empty(*arguments))
@@ -81,7 +79,6 @@ class _Link:
         async def committed() -> Verdict:
             verdict = await self._store.commit(commit)
             if verdict is Verdict.APPLIED:
-                self._owner.decided = commit.meta["commits"]
                 self._world.writers[self._owner.name] = self._owner
             return verdict
 
@@ -121,7 +118,6 @@ class Owner:
             world.codec,
             pause=lambda seconds: _turn(),  # type: ignore[arg-type,return-value]
         )
-        self.decided = 0
         self.has_news = world.stages[stage].repriced is not None
         self.closing = self.is_open = self.has_ended = False
         self.unsent: deque[list[Outgoing]] = deque()
@@ -129,7 +125,7 @@ class Owner:
 
     async def _fold_all(self) -> None:
         try:
-            left = await recovery.opened(self.cell, _Reader(self.world.log, self.name[1]))
+            left = await recovery.opened(self.cell, _Reader(self.world.log, self.name[1]), self._tell)
             assert not self.cell.said_differently
             await self._send(left)
             self.is_open = True
@@ -145,6 +141,8 @@ class Owner:
                     self.world.wake(self)
         except GivenUp:
             pass
+        except Superseded:
+            self.world.die(self)
         except Fenced:
             assert self.world.has_reason_to_fence(self)
             if not self.world.has_lost(self):
@@ -178,12 +176,14 @@ class Owner:
     async def _send_all(self) -> None:
         while True:
             while self.unsent:
-                await self._send(self.unsent[0])
+                try:
+                    await self._send(self.unsent[0])
+                except Superseded:
+                    return self.world.die(self)
                 self.unsent.popleft()
                 self.world.wake(self)  # it may note that all was sent
             if self.has_ended:
-                self.world.die(self)
-                return
+                return self.world.die(self)
             await _turn(parked=True)
 
     async def _send(self, outgoing: Sequence[Outgoing]) -> None:
@@ -193,11 +193,20 @@ class Owner:
         while True:
             for part in self._parts(outgoing):
                 await _turn()
-                self.world.send(part)
+                start = self.world.send(part)
+                await _turn()
+                if part[0].topic == JOURNALS[self.name[0]].name:
+                    reader = _Reader(self.world.log, self.name[1])
+                    await recovery.confirm(self.cell, start, len(part), lambda: nullcontext(reader))  # noqa: B023
             if not self.world.strikes(SENT_TWICE):
                 break
         with suppress(GivenUp):  # the next owner sends it again
             await self.cell.trim(outgoing)
+
+    async def _tell(self, outgoing: Sequence[Outgoing]) -> None:
+        await _turn()
+        self.world.send(outgoing)
+        await _turn()
 
     def _parts(self, outgoing: Sequence[Outgoing]) -> Iterator[Sequence[Outgoing]]:
         """Journal entries first, then in order per partition, in pieces."""
@@ -243,7 +252,6 @@ class FaultyWorld(World):
         self._owners: dict[Name, Owner] = {}
         self._former: list[Owner] = []
         self._frozen: list[Owner] = []
-        self._lost: set[Name] = set()
         self._moments: list[dict[Name, MemoryStore]] = []
         self._readers: dict[tuple[str, int], list[Name]] = {}
         for stage, partition in self.stores:
@@ -275,8 +283,11 @@ class FaultyWorld(World):
                 owner.has_news = True
                 self.wake(owner)
 
-    def send(self, outgoing: Sequence[Outgoing]) -> None:
+    def send(self, outgoing: Sequence[Outgoing]) -> int:
+        """Answers the offset of the first, where all are for one partition."""
+        start = len(self.log[_target(outgoing[0])])
         self._send(outgoing)
+        return start
 
     def wake(self, owner: Owner) -> None:
         if owner in self._frozen:
@@ -294,7 +305,6 @@ class FaultyWorld(World):
             self.wake(owner)
 
     def _open(self, name: Name) -> None:
-        self._lost.discard(name)
         owner = self._owners[name] = Owner(self, name, self.rng.randrange(self.partitions))
         self._tasks += owner.tasks
 
@@ -417,16 +427,13 @@ class FaultyWorld(World):
     def freeze(self) -> None:
         """An owner stops where it is, another one takes over, and some time later the first one goes on."""
         if not (victim := self._anybody()):
-            return None
-        if victim.name in self._lost and self._has_a_secret(victim):
-            return self.die(victim)  # see `_lose`
+            return
         self._tasks = [task for task in self._tasks if task.owner is not victim]
         for task in victim.tasks:
             task.parked = True
         self._former.append(victim)
         self._frozen.append(victim)
         self._open(victim.name)
-        return None
 
     def thaw(self) -> None:
         """A frozen owner goes on, as if nothing had happened."""
@@ -449,23 +456,13 @@ class FaultyWorld(World):
         return names if self.rng.random() < 0.3 else self.rng.sample(names, self.rng.randint(1, 6))
 
     def _lose(self, names: Sequence[Name], earlier: Mapping[Name, MemoryStore]) -> None:
-        """Sometimes the owners go down with it.
-
-        A former owner with an entry that is on no log ends here: docs/decisions/0013 leaves that case open.
-        """
+        """Sometimes the owners go down with it."""
         together = self.rng.random() < 0.3
         for name in [each for each in names if each in self._owners]:
             self.stores[name] = earlier.get(name) or MemoryStore(self._peek)
-            self._lost.add(name)
-            for owner in [each for each in self._former if each.name == name and self._has_a_secret(each)]:
-                self.die(owner)
             if together:
                 self.die(self._owners[name])
         self._tasks.append(_Task(self._looked()))
-
-    def _has_a_secret(self, owner: Owner) -> bool:
-        entries = self.log[JOURNALS[owner.name[0]].name, owner.name[1]]
-        return owner.decided > max((journal.decoded(entry.value).number for entry in entries), default=0)
 
     def send_again(self) -> None:
         """Records that a producer sent once come once more, late and in any order."""

@@ -260,6 +260,13 @@ def _with_the_journal_after_what_it_tells_of(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Owner, "_parts", parts)
 
 
+def _without_asking_whether_an_entry_counts(patch: pytest.MonkeyPatch) -> None:
+    async def nothing(*_: Any) -> None:
+        pass
+
+    patch.setattr(recovery, "confirm", nothing)
+
+
 _commit, _opened, _parts = MemoryStore.commit, recovery.opened, Owner._parts
 
 
@@ -273,6 +280,7 @@ _commit, _opened, _parts = MemoryStore.commit, recovery.opened, Owner._parts
         (_without_sending_the_outbox_again, (DEATH,)),
         (_without_the_journal, (EMPTIED,)),
         (_with_the_journal_after_what_it_tells_of, (EMPTIED,)),
+        (_without_asking_whether_an_entry_counts, (FREEZE, THAW, EMPTIED)),
     ],
 )
 def test_without_one_defence_some_seed_fails(

@@ -98,7 +98,8 @@ def _held(made: World) -> bytes:
 async def _folded_again(made: World, stage: str, partition: int) -> MemoryStore:
     store = MemoryStore()
     cell = Cell(made.stages[stage], partition, made.partitions, store, lambda: made.programs, made.stages, made.codec)
-    await recovery.opened(cell, _Compacted(made.log, partition))
+    reader = _Compacted({at: list(records) for at, records in made.log.items()}, partition)
+    await recovery.opened(cell, reader, reader.tell)
     return store
 
 

@@ -5,6 +5,7 @@ A customer pays 100.00 and is refunded 50.00 later, so a lost, stale or doubled 
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import nullcontext, suppress
 
 import pytest
 
@@ -14,14 +15,14 @@ from schemas.ids import partition_of
 from schemas.moments import DAY, parse_instant
 from schemas.money import Money
 from services.runtime import recovery
-from services.runtime.cell import Cell, EdgeBroken, Fenced, LogBehind
+from services.runtime.cell import Cell, EdgeBroken, Fenced, LogBehind, Superseded
 from services.runtime.journal import Last
 from services.runtime.memory import MemoryStore
 from services.runtime.recovery import MemoryLogReader
 from services.runtime.simulate import World
 from services.runtime.stage import Record
 from services.runtime.store import TRANSIENT, Commit, Opened, Outgoing, Verdict
-from tests.worlds import balance, world
+from tests.worlds import balance, follows_from_the_log, world
 
 START = parse_instant("2025-03-01T00:00:00Z")
 AT = START + 100 * DAY
@@ -423,7 +424,8 @@ async def _loses_its_memory_half_sent(made: World, sends: slice) -> None:
     made.lose((SALES, 0))
     made.publish(_second_binding())
     successor = _owner(made, SALES)
-    _send(made, await recovery.opened(successor, MemoryLogReader(made.log, 0)))
+    reader = MemoryLogReader(made.log, 0)
+    _send(made, await recovery.opened(successor, reader, reader.tell))
     _send(made, await _fold(made, successor, "referrals"))
 
 
@@ -439,3 +441,73 @@ def test_what_is_said_without_its_entry_loses_a_payment_with_redis(sends: slice,
     made.abandon()
     made.run()
     assert (_left(made) == 3_000) is holds
+
+
+# --- the claim: an owner wakes up after Redis lost what it decided, and a successor went on without it --------------
+
+
+async def _wakes_up_after_its_commit_was_lost(made: World, *, confirms: bool) -> None:
+    """An owner says a payment and freezes; Redis is emptied, and its successor says something else instead."""
+    made.publish(_history()[1])
+    reader = MemoryLogReader(made.log, 0)
+    owner, journal = _owner(made, SALES), made.log[f"journal.{SALES}", 0]
+    await recovery.opened(owner, reader, reader.tell)
+    outgoing = await _fold(made, owner, "payments")
+    made.lose((SALES, 0))
+    made.publish(_second_binding())
+    successor = _owner(made, SALES)
+    _send(made, await recovery.opened(successor, reader, reader.tell))
+    instead = await _fold(made, successor, "referrals")
+    with suppress(Superseded):
+        _send(made, outgoing[:1])
+        if confirms:
+            await recovery.confirm(owner, len(journal) - 1, 1, lambda: nullcontext(reader))
+        _send(made, outgoing[1:])
+    _send(made, instead)
+
+
+@pytest.mark.defence(
+    "an owner sends what an entry tells of when it knows that the entry counts",
+    "A former owner wakes up after Redis lost what it decided: what the cell said instead is dropped as a repeat.",
+    where="services/runtime/recovery.py: confirm",
+)
+@pytest.mark.parametrize("confirms", [True, False])
+def test_what_redis_lost_of_a_former_owner_is_not_said_after_its_successors_claim(confirms: bool) -> None:
+    made = _world_with_a_waiting_payment()
+    asyncio.run(_wakes_up_after_its_commit_was_lost(made, confirms=confirms))
+    made.abandon()
+    made.run()
+    assert (_left(made) == 3_000) is confirms
+    follows_from_the_log(made)
+
+
+def test_an_owner_that_was_there_before_the_claim_counts() -> None:
+    """What it wrote before its successor's claim is folded again, though Redis has lost it."""
+    made = _world_with_a_waiting_payment()
+
+    async def both_write() -> None:
+        made.publish(_history()[1])
+        reader = MemoryLogReader(made.log, 0)
+        owner, journal = _owner(made, SALES), made.log[f"journal.{SALES}", 0]
+        await recovery.opened(owner, reader, reader.tell)
+        outgoing = await _fold(made, owner, "payments")
+        made.lose((SALES, 0))
+
+        async def claim_after_it(claim: Sequence[Outgoing]) -> None:
+            if outgoing[0].value not in [record.value for record in journal]:
+                _send(made, outgoing[:1])
+            await reader.tell(claim)
+
+        successor = _owner(made, SALES)
+        left = await recovery.opened(successor, reader, claim_after_it)
+        assert successor.commits == owner.commits
+        assert [out.value for out in left] == [out.value for out in outgoing[1:]]
+        await recovery.confirm(owner, owner.journal_end, 1, lambda: nullcontext(reader))
+        _send(made, outgoing[1:])
+        _send(made, left)
+
+    asyncio.run(both_write())
+    made.abandon()
+    made.run()
+    assert _left(made) == 1_000
+    follows_from_the_log(made)

@@ -72,7 +72,8 @@ def _cells(made: World, *, again: bool = False) -> list[Cell]:
         store = MemoryStore() if again else made.stores[name, partition]
         stage = made.stages[name]
         cell = Cell(stage, partition, made.partitions, store, lambda: made.programs, made.stages, made.codec)
-        await recovery.opened(cell, MemoryLogReader(made.log, partition))
+        reader = MemoryLogReader(dict(made.log), partition)
+        await recovery.opened(cell, reader, reader.tell)
         return cell
 
     services = ("commission", "payouts")
