@@ -174,7 +174,10 @@ def test_children_count_where_that_is_asked_for() -> None:
     usage = Usage()
     usage.add("alone", psutil.Process().pid)
     usage.add("family", psutil.Process().pid, with_children=True)
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+    says_so_when_it_is_there = [sys.executable, "-c", "print('here', flush=True); input()"]
+    with subprocess.Popen(says_so_when_it_is_there, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
         memory = usage.look().memory_mb
         process.kill()
     assert memory["family"] > memory["alone"] > 0
