@@ -19,6 +19,7 @@ from schemas.ids import Id
 from schemas.moments import micros
 from services.attribution import CODE_OWNERS, PEOPLE, STAGES, views
 from services.attribution.codes import normalised, promo_code_fault
+from services.attribution.partnership import partner_name
 from services.attribution.publishing import CLOCK_DIFFERENCE
 from services.attribution.redirect import LinkCode, WriteClick, redirect_routes
 from services.attribution.retention import claim_name
@@ -121,11 +122,9 @@ async def partners(
     who: TheCaller, has: TheResources, paging: ThePaging, search: Search = None, program_id: Id | None = None
 ) -> Page[views.PartnerListed]:
     require(who, "admin")
-    found = [
-        (partner_id, person)
-        async for partner_id, person in has.reader.all_states(PEOPLE)
-        if (program_id in person.activations if program_id else person.activations)
-    ]
+    partners = sorted(await has.reader.keys_of(PEOPLE, partner_name("")))
+    people = zip(partners, await has.reader.states(PEOPLE, partners), strict=True)
+    found = [each for each in people if program_id is None or program_id in each[1].activations]
     found = await found_by(search, has.reader, found, lambda each: each[0])
     here, next_cursor = cut(found, lambda each: (views.partner_since(each[1]), each[0]), paging)
     profiles = await has.reader.states(PERSONS, [partner_id for partner_id, _ in here])

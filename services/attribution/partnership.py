@@ -58,7 +58,13 @@ def activate(context: Context[PersonRow], state: Person, asked: commands.Activat
         state=msgspec.structs.replace(state, activations={**state.activations, asked.program_id: activation}),
         emits=(Emit(derived_id("activated", asked.program_id, asked.partner_id), activated_at, activated),),
         answers=(_activated(asked, activated_at),),
+        find=(partner_name(asked.partner_id),),
     )
+
+
+def partner_name(partner_id: str) -> str:
+    """The name under which whoever is a partner of some program is found."""
+    return f"partner:{partner_id}"
 
 
 def _has_open_account(state: Person) -> bool:
