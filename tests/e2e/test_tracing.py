@@ -26,7 +26,7 @@ from tests.over_kafka import settle
 pytestmark = pytest.mark.infra
 PORT = any_free()
 ENVIRONMENT = {"REFSTREAM_OTLP_URL": f"http://127.0.0.1:{PORT}"}
-TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"  # pragma: allowlist secret
 HEARD_SECONDS, FOLDED_SECONDS = 60, 120
 AT = parse_instant("2026-01-01T00:00:00Z")
 

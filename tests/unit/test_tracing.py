@@ -14,7 +14,7 @@ from services.runtime.stage import Record
 from services.runtime.tracing import HEADER, Trace, onward, span_id, trace_of
 from tests.worlds import world
 
-TRACE, SPAN = b"4bf92f3577b34da6a3ce929d0e0e4736", b"00f067aa0ba902b7"
+TRACE, SPAN = b"4bf92f3577b34da6a3ce929d0e0e4736", b"00f067aa0ba902b7"  # pragma: allowlist secret
 GIVEN = b"00-%b-%b-01" % (TRACE, SPAN)
 AT = parse_instant("2026-01-01T00:00:00Z")
 
