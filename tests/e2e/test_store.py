@@ -205,7 +205,7 @@ def test_a_copy_of_no_single_moment_is_thrown_away_and_folded_anew(
     """A cell whose meta is older than its states would say other things than it said."""
 
     async def scene(made: World, store: RedisCellStore, live: MemoryStore) -> None:
-        await fold_again(made, *CELL, store, entries=1)
+        await fold_again(made, *CELL, store, entries=2)  # the claim, and a commit
         older = await store._redis.dump(store._key("meta"))
         await fold_again(made, *CELL, store)
         await store._redis.restore(store._key("meta"), 0, older, replace=True)
