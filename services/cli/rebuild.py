@@ -88,10 +88,10 @@ async def _close(redis: Any, stage: str, partition: int) -> None:
 
     Not where an interrupted rebuild has begun on it.
     """
-    from services.runtime.store import READY, tag
+    from services.runtime.store import NOT_READY, tag
 
     meta = f"{tag(stage, partition)}:meta"
-    if await redis.hget(meta, "ready") == READY:
+    if await redis.hget(meta, "ready") != NOT_READY:
         await redis.unlink(meta)
 
 
@@ -111,14 +111,14 @@ async def _ends(settings: Settings, cells: list[tuple[str, int]]) -> dict[tuple[
 
 
 async def _progress(redis: Any, cells: list[tuple[str, int]], ends: dict[tuple[str, int], int]) -> Progress:
-    from services.runtime.store import READY, tag
+    from services.runtime.store import NOT_READY, tag
 
     async with redis.pipeline(transaction=False) as pipe:
         for cell in cells:
             pipe.hmget(f"{tag(*cell)}:meta", ["commits", "ready"])
         found = await pipe.execute()
     done = sum(min(int(commits or 0), ends[cell]) for cell, (commits, _) in zip(cells, found, strict=True))
-    return Progress(done, sum(ends.values()), sum(ready == READY for _, ready in found))
+    return Progress(done, sum(ends.values()), sum(ready not in (None, NOT_READY) for _, ready in found))
 
 
 async def _has_workers(settings: Settings, service: Service) -> bool:

@@ -374,7 +374,7 @@ class Cell:
         batch.commit.outbox = [out for out in batch.commit.outbox if out.number > self._last.sent]
         batch.commit.meta["sent"] = self._last.sent
         if batch.commit.meta["commits"] >= self._last.number:
-            batch.commit.meta["ready"] = 1
+            batch.commit.ready = True
         await self._write(batch)
         return batch.commit.outbox
 

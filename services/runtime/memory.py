@@ -1,10 +1,12 @@
 """A cell's memory made of dictionaries: for the system in one process, and for folding the log beside Redis."""
 
+import itertools
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
 from services.runtime.journal import Last
 from services.runtime.store import Commit, Loaded, Opened, Outgoing, Verdict
 
+_RUNS = itertools.count(1)
 Peek = Callable[[str, int, str], bytes | None]
 """The committed state of a key, by stage, partition and key."""
 
@@ -15,6 +17,8 @@ class MemoryStore:
     def __init__(self, peek: Peek | None = None) -> None:
         self._peek = peek
         self.epoch, self.token = 0, ""
+        self.run = self._opened_in = next(_RUNS)
+        self._whole_in = 0
         self.meta: dict[str, int] = {}
         self.states: dict[str, bytes] = {}
         self.rows: dict[str, dict[str, bytes]] = {}
@@ -26,6 +30,7 @@ class MemoryStore:
         """As it is now, for going back to."""
         made = MemoryStore(self._peek)
         made.epoch, made.token = self.epoch, self.token
+        made._opened_in, made._whole_in = self._opened_in, self._whole_in
         made.meta, made.states, made.outbox = dict(self.meta), dict(self.states), dict(self.outbox)
         made.rows = {key: dict(rows) for key, rows in self.rows.items()}
         made.find, made.answers = dict(self.find), dict(self.answers)
@@ -33,14 +38,25 @@ class MemoryStore:
 
     async def open(self, last: Last = Last()) -> Opened:  # noqa: B008 (frozen)
         self.epoch = max(self.epoch, last.epoch) + 1
-        self.meta["ready"] = 0 if self.meta.get("commits", 0) < last.number else 1
+        self._opened_in = self.run
+        self._whole_in = 0 if self.meta.get("commits", 0) < last.number else self.run
         return Opened(self.epoch, dict(self.meta), tuple(out for _, out in sorted(self.outbox.items())))
 
     async def empty(self, epoch: int, commits: int) -> bool:
         if (epoch, commits) != (self.epoch, self.meta.get("commits", 0)):
             return False
-        vars(self).update(vars(MemoryStore(self._peek)), epoch=epoch, meta={"ready": 0})
+        vars(self).update(vars(MemoryStore(self._peek)), epoch=epoch, run=self.run, _opened_in=self._opened_in)
         return True
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the cell may be read: its owner has found it whole since this memory is there."""
+        return self._whole_in == self.run
+
+    def whole(self, epoch: int) -> None:
+        """See `RedisCellStore.whole`."""
+        if epoch == self.epoch and self._whole_in:
+            self._opened_in = self._whole_in = self.run
 
     async def load(self, keys: Sequence[str], rows: Sequence[tuple[str, str]], commands: Sequence[str]) -> Loaded:
         return Loaded(
@@ -69,6 +85,7 @@ class MemoryStore:
         if any(self.meta.get(name, 0) != expected for name, (expected, _) in commit.positions.items()):
             return Verdict.FENCED
         self.token = commit.token
+        self._whole_in = self._opened_in if commit.ready else self._whole_in
         self.meta |= {name: new for name, (_, new) in commit.positions.items()} | commit.meta
         self.states |= commit.states
         self.find |= commit.find

@@ -9,6 +9,9 @@
 
 The commit is one script: it checks the epoch and the positions before it writes anything, since a script that fails
 half-way keeps what it wrote. A writer token tells our own retry after a lost reply from another writer's commit.
+
+`ready` names the run of the server in which the cell's owner found it whole. A server that was started again, or put in
+another's place, may hold an older copy: nobody reads a cell there before its owner has looked at it.
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -67,6 +70,8 @@ class Commit:
     find: dict[str, str] = field(default_factory=dict)
     answers: dict[str, bytes] = field(default_factory=dict)
     outbox: list[Outgoing] = field(default_factory=list)
+    ready: bool = False
+    """Whether the cell is whole by it, so that it may be read."""
 
 
 class Verdict(Enum):
@@ -122,7 +127,7 @@ class CellStore(Protocol):
         ...
 
 
-READY = b"1"
+NOT_READY = b"0"
 SCANNED_STATES = 500
 """How many states one step of a scan asks for: about a millisecond of Redis."""
 SCANNED_KEYS, UNLINKED_KEYS = 5_000, 1_000
@@ -135,6 +140,11 @@ TRANSIENT = (RedisConnectionError, RedisTimeoutError, OSError, Rebuilding)
 def tag(stage: str, partition: int) -> str:
     """The prefix of all Redis keys of a cell."""
     return f"{{{stage}:{partition}}}"
+
+
+def run_of(server: Mapping[str, Any]) -> str:
+    """Which run of the server it was that answered `INFO server`."""
+    return str(server["run_id"])
 
 
 async def rows_keys(redis: aioredis.Redis, cell: str) -> AsyncIterator[str]:
@@ -151,7 +161,7 @@ if epoch <= tonumber(ARGV[1]) then
   redis.call('HSET', KEYS[1], 'epoch', epoch)
 end
 local behind = tonumber(redis.call('HGET', KEYS[1], 'commits') or '0') < tonumber(ARGV[2])
-redis.call('HSET', KEYS[1], 'ready', behind and 0 or 1)
+redis.call('HSET', KEYS[1], 'ready', behind and '0' or ARGV[3])
 return {epoch, redis.call('HGETALL', KEYS[1]), redis.call('HVALS', KEYS[2])}
 """
 
@@ -160,6 +170,12 @@ if redis.call('HGET', KEYS[1], 'epoch') ~= ARGV[1] then return 0 end
 if (redis.call('HGET', KEYS[1], 'commits') or '0') ~= ARGV[2] then return 0 end
 redis.call('UNLINK', unpack(KEYS))
 redis.call('HSET', KEYS[1], 'epoch', ARGV[1], 'ready', 0)
+return 1
+"""
+
+_WHOLE = """
+if redis.call('HGET', KEYS[1], 'epoch') ~= ARGV[1] or redis.call('HGET', KEYS[1], 'ready') == '0' then return 0 end
+redis.call('HSET', KEYS[1], 'ready', ARGV[2])
 return 1
 """
 
@@ -235,16 +251,21 @@ class RedisCellStore:
         self._open = redis.register_script(_OPEN)
         self._commit = redis.register_script(_COMMIT)
         self._empty = redis.register_script(_EMPTY)
+        self._whole = redis.register_script(_WHOLE)
         self._trim = redis.register_script(_TRIM)
+        self._run = ""
 
     def _key(self, name: str) -> str:
         return f"{self._tag}:{name}"
 
     async def open(self, last: Last = Last()) -> Opened:  # noqa: B008 (frozen)
         keys = [self._key("meta"), self._key("outbox")]
-        epoch, flat, outbox = await self._open(keys=keys, args=[last.epoch, last.number])
+        self._run = run_of(await self._redis.info("server"))
+        epoch, flat, outbox = await self._open(keys=keys, args=[last.epoch, last.number, self._run])
         meta = {
-            name.decode(): int(value) for name, value in zip(flat[::2], flat[1::2], strict=True) if name != b"token"
+            name.decode(): int(value)
+            for name, value in zip(flat[::2], flat[1::2], strict=True)
+            if name not in (b"token", b"ready")
         }
         pending = sorted((out for blob in outbox for out in _outbox.decode(blob)), key=lambda out: out.number)
         return Opened(int(epoch), meta, tuple(pending))
@@ -292,10 +313,11 @@ class RedisCellStore:
     async def peek(self, stage: str, partition: int, key: str) -> bytes | None:
         other = tag(stage, partition)
         async with self._redis.pipeline(transaction=False) as pipe:
+            pipe.info("server")
             pipe.hget(f"{other}:meta", "ready")
             pipe.hget(f"{other}:state", key)
-            ready, blob = await pipe.execute()
-        if ready != READY:
+            server, ready, blob = await pipe.execute()
+        if ready != run_of(server).encode():
             raise Rebuilding(f"{stage} {partition}")
         return cast(bytes | None, blob)
 
@@ -314,7 +336,8 @@ class RedisCellStore:
         outbox = {str(commit.outbox[-1].number): msgspec.msgpack.encode(commit.outbox)} if commit.outbox else {}
         by = b"%d:" % commit.meta.get("outbox", 0)
         answers = {command_id: by + answer for command_id, answer in commit.answers.items()}
-        for pairs in (commit.meta, commit.states, commit.find, answers, outbox):
+        meta: dict[str, Any] = {**commit.meta, "ready": self._run} if commit.ready else dict(commit.meta)
+        for pairs in (meta, commit.states, commit.find, answers, outbox):
             args.append(2 * len(pairs))
             for pair in cast(Mapping[str, Any], pairs).items():
                 args += pair
@@ -324,6 +347,11 @@ class RedisCellStore:
             gone = [row_id for row_id, blob in rows.items() if blob is None]
             args += [len(kept), *kept, len(gone), *gone]
         return Verdict((await self._commit(keys=keys, args=args)).decode())
+
+    async def whole(self, epoch: int, run: str) -> None:
+        """Let the cell be read in this run of the server. For its owner, who has found that nothing is lost."""
+        await self._whole(keys=[self._key("meta")], args=[epoch, run])
+        self._run = run
 
     async def trim(self, epoch: int, upto: int) -> None:
         await self._trim(keys=[self._key("meta"), self._key("outbox")], args=[epoch, upto])
@@ -344,13 +372,15 @@ class RedisReader:
     async def _ask(self, *questions: tuple[str, str, Sequence[Any]]) -> list[Any]:
         """One round trip for (tag, command, arguments after it); Rebuilding when a cell is not ready."""
         async with self._redis.pipeline(transaction=False) as pipe:
+            pipe.info("server")
             for cell in dict.fromkeys(cell for cell, _, _ in questions):
                 pipe.hget(f"{cell}:meta", "ready")
             cells = len(pipe)
             for cell, command, (name, *arguments) in questions:
                 getattr(pipe, command)(f"{cell}:{name}", *arguments)
             replies = await pipe.execute()
-        if any(ready != READY for ready in replies[:cells]):
+        run = run_of(replies[0]).encode()
+        if any(ready != run for ready in replies[1:cells]):
             raise Rebuilding("a cell is being rebuilt")
         return replies[cells:]
 
@@ -403,6 +433,7 @@ class RedisReader:
         return None
 
     async def all_states(self, stage: Stage[State, Row]) -> AsyncIterator[tuple[str, State]]:
+        await self._ask(*((cell, "hget", ("meta", "epoch")) for cell in self._tags(stage)))
         for cell in self._tags(stage):
             async for key, blob in self._redis.hscan_iter(f"{cell}:state", count=500):
                 yield key.decode(), self._codec.decode(blob, type(stage.empty), cell, key.decode())

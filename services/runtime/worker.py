@@ -53,7 +53,7 @@ from services.runtime.programs import ProgramsFeed
 from services.runtime.sender import Sender
 from services.runtime.settings import Settings
 from services.runtime.stage import Stage
-from services.runtime.store import TRANSIENT, Commit, Outgoing, RedisCellStore, Verdict, connect, tag
+from services.runtime.store import TRANSIENT, Commit, Outgoing, RedisCellStore, Verdict, connect, run_of, tag
 from services.runtime.topics_admin import concern, refuse_unfit_topics
 from services.runtime.worker_health import serve
 from services.runtime.worker_metrics import CellsShown
@@ -191,8 +191,9 @@ class _App(faust.App):  # type: ignore[misc]
 class _OpenCell:
     """A cell that this process owns: a queue of batches before it, a queue of outboxes behind it."""
 
-    def __init__(self, keeper: "Keeper", cell: Cell) -> None:
-        self._keeper, self.cell = keeper, cell
+    def __init__(self, keeper: "Keeper", cell: Cell, store: RedisCellStore) -> None:
+        self._keeper, self.cell, self._store = keeper, cell, store
+        self._run = ""
         self._batches: asyncio.Queue[tuple[str, list[Any]] | None] = asyncio.Queue()
         self._unsent: asyncio.Queue[list[Outgoing] | None] = asyncio.Queue(UNSENT_BATCHES)
         self._tasks: list[asyncio.Task[None]] = []
@@ -217,6 +218,12 @@ class _OpenCell:
             asyncio.create_task(self._guard(self._send_all())),
         ]
         self.tell_news()
+
+    async def seen_whole(self, run: str) -> None:
+        """Nothing of the cell is lost in this run of the server."""
+        if run != self._run:
+            await self._store.whole(self.cell.epoch, run)
+            self._run = run
 
     def tell_news(self) -> None:
         """Let the cell fold the program versions that it has not folded yet, after the batches before it."""
@@ -399,17 +406,18 @@ class Keeper:
         siblings = {stage.name: stage for stage in self._stages}
         async with KafkaLogReader(self._settings, sorted(topics), partition) as reader:
             for stage in self._stages:
+                store = _TimedStore(self._redis, stage.name, partition, self.metrics)
                 cell = Cell(
                     stage,
                     partition,
                     self._settings.partitions,
-                    _TimedStore(self._redis, stage.name, partition, self.metrics),
+                    store,
                     lambda: self.feed.programs,
                     siblings,
                     self._codec,
                     clock_offset_seconds=self._settings.clock_offset,
                 )
-                opened = _OpenCell(self, cell)
+                opened = _OpenCell(self, cell, store)
                 await opened.start(reader, progress)
                 self._cells[stage.name, partition] = opened
                 progress()
@@ -464,11 +472,13 @@ class Keeper:
         return epoch < own[0] or (epoch == own[0] and commits < own[1])
 
     async def look_at_redis(self) -> None:
-        """Open the cells anew when Redis has lost something of one."""
+        """Open the cells anew when Redis has lost something of one; else let them be read there."""
+        run = run_of(await self._redis.info("server"))
         for opened in list(self._cells.values()):
             if await self.has_lost(opened.cell):
                 self.open_anew(opened.cell)
                 return
+            await opened.seen_whole(run)
 
     def let_rest(self) -> None:
         for cell in self._cells.values():

@@ -12,7 +12,18 @@ from services.runtime.journal import Last
 from services.runtime.memory import MemoryStore
 from services.runtime.reader import Rebuilding
 from services.runtime.simulate import World
-from services.runtime.store import Commit, Loaded, Outgoing, RedisCellStore, RedisReader, Verdict, connect, rows_keys
+from services.runtime.store import (
+    Commit,
+    Loaded,
+    Outgoing,
+    RedisCellStore,
+    RedisReader,
+    Verdict,
+    connect,
+    rows_keys,
+    run_of,
+    tag,
+)
 from tests.conftest import Stack
 from tests.journey import journeys
 from tests.worlds import OWN, facts, fold_again, world
@@ -194,7 +205,7 @@ def test_a_copy_of_no_single_moment_is_thrown_away_and_folded_anew(
     """A cell whose meta is older than its states would say other things than it said."""
 
     async def scene(made: World, store: RedisCellStore, live: MemoryStore) -> None:
-        await fold_again(made, *CELL, store, entries=1)
+        await fold_again(made, *CELL, store, entries=2)  # the claim, and a commit
         older = await store._redis.dump(store._key("meta"))
         await fold_again(made, *CELL, store)
         await store._redis.restore(store._key("meta"), 0, older, replace=True)
@@ -240,6 +251,34 @@ def test_keys_are_found_by_how_a_name_begins(stack: Stack) -> None:
     "Somebody sees a balance that lacks its last payments, and spends by it.",
     where="services/runtime/store.py: _ask",
 )
+def test_a_cell_is_read_in_the_run_of_the_server_alone_in_which_its_owner_found_it_whole(stack: Stack) -> None:
+    """Another run of the server may hold an older copy."""
+
+    async def scene(store: RedisCellStore, stage: str) -> None:
+        redis = connect(stack.redis)
+        run = run_of(await redis.info("server"))
+        try:
+            opened = await store.open()
+            await store.commit(_commit(1, "w:1"))
+            assert await store.peek(stage, 0, "c1") == b"\x00\xffstate"
+            await redis.hset(f"{tag(stage, 0)}:meta", "ready", "another run")
+            with pytest.raises(Rebuilding):
+                await store.peek(stage, 0, "c1")
+            await store.whole(opened.epoch - 1, run)  # a former owner knows nothing of it
+            with pytest.raises(Rebuilding):
+                await store.peek(stage, 0, "c1")
+            await store.whole(opened.epoch, run)
+            assert await store.peek(stage, 0, "c1") == b"\x00\xffstate"
+            await redis.hset(f"{tag(stage, 0)}:meta", "ready", "0")
+            await store.whole(opened.epoch, run)  # it is behind its journal, whatever run this is
+            with pytest.raises(Rebuilding):
+                await store.peek(stage, 0, "c1")
+        finally:
+            await redis.aclose()
+
+    _play(stack, scene)
+
+
 def test_a_cell_that_is_behind_its_journal_is_not_read(stack: Stack) -> None:
     async def scene(made: World, store: RedisCellStore, live: MemoryStore) -> None:
         reader, stage = RedisReader(1, store._redis, made.codec), made.stages[CELL[0]]

@@ -343,11 +343,15 @@ class FaultyWorld(World):
         lost = [owner for owner in self._owners.values() if owner.is_open and self.has_lost(owner)]
         for owner in lost:
             owner.close()
+        for owner in self._owners.values():
+            if owner.is_open and not self.has_lost(owner):
+                self.stores[owner.name].whole(owner.cell.epoch)
         return bool(lost)
 
     def _peek(self, stage: str, partition: int, key: str) -> bytes | None:
-        if not self.stores[stage, partition].meta.get("ready"):
+        if not self.stores[stage, partition].is_ready:
             self._rouse((stage, partition))
+            self._tasks.append(_Task(self._looked()))
             raise Rebuilding(f"{stage} {partition}")
         return super()._peek(stage, partition, key)
 

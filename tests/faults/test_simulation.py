@@ -267,6 +267,10 @@ def _without_asking_whether_an_entry_counts(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(recovery, "confirm", nothing)
 
 
+def _without_the_run_of_the_server(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(MemoryStore, "is_ready", property(lambda self: self._whole_in > 0))
+
+
 _commit, _opened, _parts = MemoryStore.commit, recovery.opened, Owner._parts
 
 
@@ -281,6 +285,7 @@ _commit, _opened, _parts = MemoryStore.commit, recovery.opened, Owner._parts
         (_without_the_journal, (EMPTIED,)),
         (_with_the_journal_after_what_it_tells_of, (EMPTIED,)),
         (_without_asking_whether_an_entry_counts, (FREEZE, THAW, EMPTIED)),
+        (_without_the_run_of_the_server, (COPY, RESTORED)),
     ],
 )
 def test_without_one_defence_some_seed_fails(
