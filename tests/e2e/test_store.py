@@ -249,7 +249,7 @@ def test_keys_are_found_by_how_a_name_begins(stack: Stack) -> None:
 @pytest.mark.defence(
     "a cell is read in the run of Redis alone in which its owner found it whole",
     "After a failover somebody sees an older balance, and a signup is decided by what no longer holds.",
-    where="services/runtime/store.py: _ask, peek",
+    where="services/runtime/store.py: _ask",
 )
 def test_a_cell_is_read_in_the_run_of_the_server_alone_in_which_its_owner_found_it_whole(stack: Stack) -> None:
     """Another run of the server may hold an older copy."""
