@@ -68,7 +68,7 @@ def the_rest_is_right(ground: Playground, played: Played, round_: Round) -> None
     """Edges, books, and Redis beside the log."""
     _edges_have_no_holes(played, ground.forged)
     _books_add_up(ground, played)
-    verified = ground.refstream("verify")
+    verified = ground.refstream("verify", seconds=3600)
     assert verified.returncode == 0, (round_.seed, verified.stdout, verified.stderr)
     records, cells, differences = map(int, VERIFIED.search(verified.stdout).groups())  # type: ignore[union-attr]
     round_.verified = Verified(cells=cells, records=records, differences=differences)
