@@ -46,7 +46,7 @@ def test_a_consumer_that_never_stops_is_left_behind(monkeypatch: pytest.MonkeyPa
 def test_a_worker_whose_cells_do_not_open_and_do_not_move_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     folded = 0
 
-    async def opened(cell: Any, reader: Any, progress: Any) -> list[Any]:
+    async def opened(cell: Any, reader: Any, tell: Any, progress: Any) -> list[Any]:
         nonlocal folded
         for _ in range(5):  # a rebuild that is slow, and then stuck
             await asyncio.sleep(0.1)

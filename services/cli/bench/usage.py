@@ -24,17 +24,17 @@ class Usage:
 
     def __init__(self) -> None:
         self._processes: dict[str, list[psutil.Process]] = defaultdict(list)
-        self._parents: set[int] = set()
+        self._parents: set[tuple[str, int]] = set()
         self._cpu: dict[tuple[str, int], float] = {}
 
     def add(self, name: str, pid: int, *, with_children: bool = False) -> None:
         """Look at a process from now on. `with_children`: at all that it starts, too."""
         self._processes[name].append(psutil.Process(pid))
         if with_children:
-            self._parents.add(pid)
+            self._parents.add((name, pid))
 
-    def _family(self, process: psutil.Process) -> list[psutil.Process]:
-        if process.pid not in self._parents:
+    def _family(self, name: str, process: psutil.Process) -> list[psutil.Process]:
+        if (name, process.pid) not in self._parents:
             return [process]
         try:
             return [process, *process.children(recursive=True)]
@@ -44,7 +44,7 @@ class Usage:
     def look(self) -> Used:
         memory: dict[str, float] = defaultdict(float)
         for name, processes in self._processes.items():
-            for process in (each for parent in processes for each in self._family(parent)):
+            for process in (each for parent in processes for each in self._family(name, parent)):
                 try:
                     with process.oneshot():
                         spent, resident = process.cpu_times(), process.memory_info().rss
