@@ -122,9 +122,8 @@ async def partners(
     who: TheCaller, has: TheResources, paging: ThePaging, search: Search = None, program_id: Id | None = None
 ) -> Page[views.PartnerListed]:
     require(who, "admin")
-    partners = sorted(await has.reader.keys_of(PEOPLE, partner_name("")))
-    people = zip(partners, await has.reader.states(PEOPLE, partners), strict=True)
-    found = [each for each in people if program_id is None or program_id in each[1].activations]
+    everybody = await _people_named(has, partner_name(""))
+    found = [each for each in everybody if program_id is None or program_id in each[1].activations]
     found = await found_by(search, has.reader, found, lambda each: each[0])
     here, next_cursor = cut(found, lambda each: (views.partner_since(each[1]), each[0]), paging)
     profiles = await has.reader.states(PERSONS, [partner_id for partner_id, _ in here])
@@ -294,9 +293,8 @@ async def retention_claims(
     who: TheCaller, has: TheResources, paging: ThePaging, status: views.ClaimState | None = None
 ) -> Page[views.ClaimShown]:
     require(who, "admin")
-    claimants = sorted(await has.reader.keys_of(PEOPLE, claim_name("")))
-    people = zip(claimants, await has.reader.states(PEOPLE, claimants), strict=True)
-    found = [claim for partner_id, person in people for claim in views.claims(partner_id, person, status)]
+    claimants = await _people_named(has, claim_name(""))
+    found = [claim for partner_id, person in claimants for claim in views.claims(partner_id, person, status)]
     return page(found, lambda claim: (claim.requested_at, claim.claim_id), paging, lambda claim: claim)
 
 
@@ -403,6 +401,12 @@ async def publish(
                 break
             await asyncio.sleep(LOOK_SECONDS)
     return answer
+
+
+async def _people_named(has: Resources, prefix: str) -> list[tuple[str, Person]]:
+    """Those who are found under names that begin so, without reading anybody else."""
+    keys = sorted(await has.reader.keys_of(PEOPLE, prefix))
+    return list(zip(keys, await has.reader.states(PEOPLE, keys), strict=True))
 
 
 async def _partner(has: Resources, who: Caller, partner_id: str) -> Person:

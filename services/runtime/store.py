@@ -433,7 +433,8 @@ class RedisReader:
         return None
 
     async def all_states(self, stage: Stage[State, Row]) -> AsyncIterator[tuple[str, State]]:
-        await self._ask(*((cell, "hget", ("meta", "epoch")) for cell in self._tags(stage)))
+        if not await self.ready([stage]):
+            raise Rebuilding(f"a cell of {stage.name} is being rebuilt")
         for cell in self._tags(stage):
             async for key, blob in self._redis.hscan_iter(f"{cell}:state", count=500):
                 yield key.decode(), self._codec.decode(blob, type(stage.empty), cell, key.decode())

@@ -446,14 +446,20 @@ def test_what_is_said_without_its_entry_loses_a_payment_with_redis(sends: slice,
 # --- the claim: an owner wakes up after Redis lost what it decided, and a successor went on without it --------------
 
 
-async def _wakes_up_after_its_commit_was_lost(made: World, *, confirms: bool) -> None:
-    """An owner says a payment and freezes; Redis is emptied, and its successor says something else instead."""
+async def _decides_what_is_lost(made: World, reader: MemoryLogReader) -> tuple[Cell, list[Outgoing]]:
+    """An owner that has folded a payment and sent nothing of it, when Redis is emptied; and what it would send."""
     made.publish(_history()[1])
-    reader = MemoryLogReader(made.log, 0)
-    owner, journal = _owner(made, SALES), made.log[f"journal.{SALES}", 0]
+    owner = _owner(made, SALES)
     await recovery.opened(owner, reader, reader.tell)
     outgoing = await _fold(made, owner, "payments")
     made.lose((SALES, 0))
+    return owner, outgoing
+
+
+async def _wakes_up_after_its_commit_was_lost(made: World, *, confirms: bool) -> None:
+    """An owner says a payment and freezes; Redis is emptied, and its successor says something else instead."""
+    reader, journal = MemoryLogReader(made.log, 0), made.log[f"journal.{SALES}", 0]
+    owner, outgoing = await _decides_what_is_lost(made, reader)
     made.publish(_second_binding())
     successor = _owner(made, SALES)
     _send(made, await recovery.opened(successor, reader, reader.tell))
@@ -486,12 +492,8 @@ def test_an_owner_that_was_there_before_the_claim_counts() -> None:
     made = _world_with_a_waiting_payment()
 
     async def both_write() -> None:
-        made.publish(_history()[1])
-        reader = MemoryLogReader(made.log, 0)
-        owner, journal = _owner(made, SALES), made.log[f"journal.{SALES}", 0]
-        await recovery.opened(owner, reader, reader.tell)
-        outgoing = await _fold(made, owner, "payments")
-        made.lose((SALES, 0))
+        reader, journal = MemoryLogReader(made.log, 0), made.log[f"journal.{SALES}", 0]
+        owner, outgoing = await _decides_what_is_lost(made, reader)
 
         async def claim_after_it(claim: Sequence[Outgoing]) -> None:
             if outgoing[0].value not in [record.value for record in journal]:
