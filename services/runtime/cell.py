@@ -120,7 +120,10 @@ class _Batch:
 
 
 class Cell:
-    """One stage and one partition. Not for concurrent use: batches of a cell come one after the other."""
+    """One stage and one partition. Not for concurrent use: batches of a cell come one after the other.
+
+    `owner`: 32 hexadecimal digits that tell this owner from the others; random where none are given.
+    """
 
     def __init__(
         self,
@@ -134,13 +137,14 @@ class Cell:
         *,
         clock_offset_seconds: int = 0,
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        owner: str | None = None,
     ) -> None:
         self.stage, self.partition, self.partitions = stage, partition, partitions
         self.name = f"{stage.name}:{partition}"
         self._tag, self._codec = tag(stage.name, partition), codec
         self._store, self._programs, self._siblings = store, programs, siblings
         self._clock_offset_seconds, self._pause = clock_offset_seconds, pause
-        self._owner = uuid.uuid4().hex
+        self._owner = owner or uuid.uuid4().hex
         self._batches = 0
         self._epoch = 0
         self._meta: dict[str, int] = {}

@@ -117,6 +117,7 @@ class Owner:
             world.stages,
             world.codec,
             pause=lambda seconds: _turn(),  # type: ignore[arg-type,return-value]
+            owner=f"{world.rng.getrandbits(128):032x}",
         )
         self.has_news = world.stages[stage].repriced is not None
         self.closing = self.is_open = self.has_ended = False

@@ -71,7 +71,8 @@ def test_a_session_is_out_of_scripts_reach_and_over_after_a_working_day(
     cookie = answer.cookies[COOKIE]
     sessions = Sessions(settings())
     assert sessions.read(cookie) is not None
-    assert sessions.read(cookie[:-1] + ("A" if cookie[-1] != "A" else "B")) is None
+    # Not the last character: some of its bits are padding, which a reader may ignore.
+    assert sessions.read(cookie[:-2] + ("A" if cookie[-2] != "A" else "B") + cookie[-1]) is None
     later = time.time() + 13 * 3600
     monkeypatch.setattr(time, "time", lambda: later)
     assert sessions.read(cookie) is None
