@@ -28,11 +28,12 @@ def played(running: Running) -> Running:
 
 
 def test_what_the_log_gives_is_what_redis_holds(played: Running) -> None:
-    assert played.get("/payouts/verification") == {"last": None}
+    before = _last_runs(played)
     verified = played.refstream("verify")
     assert verified.returncode == 0, verified.stdout + verified.stderr
     assert ": 0 differences" in verified.stdout
-    runs = [played.get(f"/{service}/verification")["last"] for service in SERVICES]
+    runs = _last_runs(played)
+    assert all(run != former for run, former in zip(runs, before, strict=True))
     assert [run["differences"] for run in runs] == [0] * len(SERVICES)
     assert f"{sum(run['records'] for run in runs)} records of {sum(run['cells'] for run in runs)} cells" in (
         verified.stdout
@@ -68,6 +69,10 @@ def test_without_a_word_of_consent_nothing_is_emptied(played: Running) -> None:
     asked = played.refstream("rebuild", "--service", "commission")
     assert asked.returncode == 1
     assert "Aborted" in asked.stdout + asked.stderr
+
+
+def _last_runs(played: Running) -> list[Any]:
+    return [played.get(f"/{service}/verification")["last"] for service in SERVICES]
 
 
 async def _tamper(settings: Settings) -> tuple[str, str, str]:

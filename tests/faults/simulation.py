@@ -9,12 +9,12 @@ import random
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator, Mapping, Sequence
 from contextlib import nullcontext, suppress
-from itertools import groupby
+from itertools import count, groupby
 from types import coroutine
 from typing import Any
 
 from schemas.topics import BY_NAME, JOURNALS, PROFILES, PROGRAMS
-from services.runtime import recovery
+from services.runtime import journal, recovery
 from services.runtime.cell import EDGE_HEADER, Cell, Fenced, GivenUp, Superseded
 from services.runtime.memory import MemoryStore
 from services.runtime.reader import Rebuilding
@@ -80,6 +80,8 @@ class _Link:
             verdict = await self._store.commit(commit)
             if verdict is Verdict.APPLIED:
                 self._world.writers[self._owner.name] = self._owner
+            elif verdict is Verdict.FENCED:  # asked here: until the reply is there the memory may change again
+                assert self._world.has_reason_to_fence(self._owner)
             return verdict
 
         verdict: Verdict = await self._call(committed)
@@ -117,7 +119,7 @@ class Owner:
             world.stages,
             world.codec,
             pause=lambda seconds: _turn(),  # type: ignore[arg-type,return-value]
-            owner=f"{world.rng.getrandbits(128):032x}",
+            owner=f"{next(world.owner_ids):032x}",
         )
         self.has_news = world.stages[stage].repriced is not None
         self.closing = self.is_open = self.has_ended = False
@@ -145,7 +147,6 @@ class Owner:
         except Superseded:
             self.world.die(self)
         except Fenced:
-            assert self.world.has_reason_to_fence(self)
             if not self.world.has_lost(self):
                 self.world.die(self)  # by another owner: it ends at once
         self.has_ended = True
@@ -191,12 +192,15 @@ class Owner:
         """Send and trim; by a producer that fails, everything twice."""
         if not outgoing:
             return
+        own = JOURNALS[self.name[0]].name
+        entries = [journal.decoded(out.value) for out in outgoing if out.topic == own]
         while True:
             for part in self._parts(outgoing):
                 await _turn()
+                assert part[0].topic == own or self.world.counts(own, self.name[1], entries), "said before it was told"
                 start = self.world.send(part)
                 await _turn()
-                if part[0].topic == JOURNALS[self.name[0]].name:
+                if part[0].topic == own:
                     reader = _Reader(self.world.log, self.name[1])
                     await recovery.confirm(self.cell, start, len(part), lambda: nullcontext(reader))  # noqa: B023
             if not self.world.strikes(SENT_TWICE):
@@ -219,12 +223,30 @@ class Owner:
             yield from filter(None, (group[:cut], group[cut:]))
 
 
+_JOURNALS = {topic.name for topic in JOURNALS.values()}
+
+
 def _is_numbered(records: Sequence[Record]) -> bool:
     return any(name == EDGE_HEADER for record in records for name, _ in record.headers)
 
 
 def _target(out: Outgoing) -> tuple[str, int]:
     return out.topic, out.partition
+
+
+class _Journal:
+    """What a cell's journal tells. `told`: the digest of each commit's first entry that counts."""
+
+    def __init__(self) -> None:
+        self.epoch, self.told = 0, dict[int, bytes]()
+
+    def append(self, record: Record) -> None:
+        entry = journal.decoded(record.value)
+        if entry.epoch < self.epoch:
+            return
+        self.epoch = entry.epoch
+        if not entry.is_claim:
+            self.told.setdefault(entry.number, entry.digest)
 
 
 class FaultyWorld(World):
@@ -244,6 +266,7 @@ class FaultyWorld(World):
     ) -> None:
         super().__init__(stages, partitions=partitions, seed=seed)
         self.rng = random.Random(seed)
+        self.owner_ids = count(1)
         self.faults = 0
         self.happened: list[str] = []
         self.writers: dict[Name, Owner] = {}
@@ -254,6 +277,7 @@ class FaultyWorld(World):
         self._former: list[Owner] = []
         self._frozen: list[Owner] = []
         self._moments: list[dict[Name, MemoryStore]] = []
+        self._journals: dict[tuple[str, int], _Journal] = {}
         self._readers: dict[tuple[str, int], list[Name]] = {}
         for stage, partition in self.stores:
             for topic in self.stages[stage].reads:
@@ -269,6 +293,8 @@ class FaultyWorld(World):
         if topic == PROGRAMS.name:
             for process in range(self.partitions):
                 self._tasks.append(_Task(self._heard(process)))
+        if topic in _JOURNALS:
+            self._journals.setdefault((topic, partition), _Journal()).append(self.log[topic, partition][-1])
         for name in self._readers.get((topic, partition), ()):
             self._rouse(name)
 
@@ -283,6 +309,11 @@ class FaultyWorld(World):
             if owner.process == process and owner.cell.stage.repriced:
                 owner.has_news = True
                 self.wake(owner)
+
+    def counts(self, topic: str, partition: int, entries: Sequence[journal.Entry]) -> bool:
+        """Whether a journal tells of commits, in entries that nobody claimed the cell before."""
+        told = self._journals.get((topic, partition), _Journal()).told
+        return all(told.get(entry.number) == entry.digest for entry in entries)
 
     def send(self, outgoing: Sequence[Outgoing]) -> int:
         """Answers the offset of the first, where all are for one partition."""
