@@ -69,6 +69,8 @@ def engine(data: Path) -> Iterator[None]:
         finally:
             own.terminate()
             own.wait(START_SECONDS)
+            # The network of containers that share this machine's stays mounted there, which keeps the folder.
+            run("umount", f"{scratch}/exec/netns/default", quiet=True)
 
 
 def base_images() -> set[str]:
@@ -95,7 +97,8 @@ def _stand_in(image: str, kind: str) -> None:
                 shutil.copy(jar, context / "kafka")
         if kind == "valkey":
             shutil.copy(server(), context / "valkey-server")
-        run("docker", "build", "--quiet", "--label", f"stand_in={kind}", "--target", kind, "--tag", image, context)
+        file = context / f"{kind}.Dockerfile"
+        run("docker", "build", "--quiet", "--label", f"stand_in={kind}", "--file", file, "--tag", image, context)
 
 
 def _debian() -> None:
