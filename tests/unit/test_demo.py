@@ -7,6 +7,7 @@ from fractions import Fraction
 from io import StringIO
 from itertools import pairwise
 
+import httpx
 import pytest
 from rich.console import Console
 
@@ -25,11 +26,13 @@ from services.cli.demo.data import (
     history,
 )
 from services.cli.demo.lines import CONFLICTS, customer_lines, partner_lines
+from services.cli.demo.platform import Platform
 from services.cli.demo.promise import Promise, Share, promises
 from services.cli.demo.report import Compared, decimal, show
 from services.payouts import ledger
 from services.runtime.simulate import MemoryReader, World
 from tests.demo_world import NOW, codes_of, everybody, folded, made_up
+from tests.worlds import settings
 
 START = parse_instant("2025-03-01T00:00:00Z")
 
@@ -238,3 +241,25 @@ def test_a_figure_that_differs_is_counted_and_named() -> None:
 
 def test_cents_are_written_as_dollars() -> None:
     assert [decimal(minor) for minor in (0, 5, -1, 1_234_567)] == ["0.00", "0.05", "-0.01", "12,345.67"]
+
+
+# --- HTTP -----------------------------------------------------------------------------------------------------------
+
+
+def test_what_a_service_cannot_do_now_is_asked_for_again_as_the_same_command() -> None:
+    asked: list[httpx.Request] = []
+
+    def answered(request: httpx.Request) -> httpx.Response:
+        asked.append(request)
+        if len(asked) < 3:
+            return httpx.Response(503, headers={"Retry-After": "0"})
+        return httpx.Response(200, json={"code": "abc"})
+
+    async def activated() -> str:
+        platform = Platform("http://refstream.test", settings(), httpx.MockTransport(answered))
+        async with platform:
+            return await platform.activate(made_up().partners[0])
+
+    assert asyncio.run(activated()) == "abc"
+    assert len({request.headers["Idempotency-Key"] for request in asked[:3]}) == 1
+    assert len(asked) == 4

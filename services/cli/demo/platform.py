@@ -45,12 +45,12 @@ class Visited:
 class Platform:
     """Speaks to the API. Use it as an async context manager; every method raises DemoFailed for a surprise."""
 
-    def __init__(self, url: str, settings: Settings) -> None:
+    def __init__(self, url: str, settings: Settings, transport: httpx.AsyncBaseTransport | None = None) -> None:
         self._url, self._settings = url, settings
         limits = httpx.Limits(max_connections=AT_ONCE, max_keepalive_connections=AT_ONCE)
         # Each visitor has a browser of its own: the client they share keeps no cookie.
         no_cookies = CookieJar(DefaultCookiePolicy(allowed_domains=()))
-        self._http = httpx.AsyncClient(base_url=url, timeout=30, limits=limits, cookies=no_cookies)
+        self._http = httpx.AsyncClient(base_url=url, timeout=30, limits=limits, cookies=no_cookies, transport=transport)
         self._admin, self._platform = (signed(settings, role, role.value) for role in (Role.admin, Role.platform))
 
     async def __aenter__(self) -> "Platform":
@@ -181,10 +181,16 @@ class Platform:
     async def _ask(
         self, method: str, path: str, headers: dict[str, str], body: dict[str, Any] | None = None
     ) -> httpx.Response:
-        try:
-            return await self._http.request(method, path, headers=headers, json=body)
-        except httpx.HTTPError as error:
-            raise DemoFailed(f"{method} {self._url}{path}: {type(error).__name__} {error}") from None
+        """An answer; asked for again while a service is out of reach or rebuilds. A command's key makes that safe."""
+        deadline = time.monotonic() + DECIDED_SECONDS
+        while True:
+            try:
+                answer = await self._http.request(method, path, headers=headers, json=body)
+            except httpx.HTTPError as error:
+                raise DemoFailed(f"{method} {self._url}{path}: {type(error).__name__} {error}") from None
+            if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE or time.monotonic() > deadline:
+                return answer
+            await asyncio.sleep(float(answer.headers.get("Retry-After", 1)))
 
 
 async def several(do: Callable[[Given], Awaitable[Got]], each: Iterable[Given], done: Callable[[], None]) -> list[Got]:
