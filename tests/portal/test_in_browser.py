@@ -270,7 +270,7 @@ def test_health_tells_lag_and_speed(visitors: Visitors, played: Played) -> None:
     desk = visitors.admin()
     page = desk.look("/admin/health")
     for service in ("attribution", "commission", "rewards", "payouts"):
-        expect(page.get_by_role("row", name=service)).to_be_visible()
+        expect(page.get_by_role("region", name="Services").get_by_role("rowheader", name=service)).to_be_visible()
     expect(page.locator("#verified ~ div tbody")).to_contain_text("-")
     played.refstream("verify", "--service", "rewards")
     run = page.locator("#runs ~ div tbody tr", has_text="rewards")
