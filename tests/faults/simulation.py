@@ -6,7 +6,7 @@ seed draws who goes on: an owner may die or freeze at each such place, that is a
 """
 
 import random
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from itertools import count, groupby
@@ -277,7 +277,7 @@ class FaultyWorld(World):
         self._former: list[Owner] = []
         self._frozen: list[Owner] = []
         self._moments: list[dict[Name, MemoryStore]] = []
-        self._journals: dict[tuple[str, int], _Journal] = {}
+        self._journals: defaultdict[tuple[str, int], _Journal] = defaultdict(_Journal)
         self._readers: dict[tuple[str, int], list[Name]] = {}
         for stage, partition in self.stores:
             for topic in self.stages[stage].reads:
@@ -294,7 +294,7 @@ class FaultyWorld(World):
             for process in range(self.partitions):
                 self._tasks.append(_Task(self._heard(process)))
         if topic in _JOURNALS:
-            self._journals.setdefault((topic, partition), _Journal()).append(self.log[topic, partition][-1])
+            self._journals[topic, partition].append(self.log[topic, partition][-1])
         for name in self._readers.get((topic, partition), ()):
             self._rouse(name)
 
@@ -312,7 +312,7 @@ class FaultyWorld(World):
 
     def counts(self, topic: str, partition: int, entries: Sequence[journal.Entry]) -> bool:
         """Whether a journal tells of commits, in entries that nobody claimed the cell before."""
-        told = self._journals.get((topic, partition), _Journal()).told
+        told = self._journals[topic, partition].told
         return all(told.get(entry.number) == entry.digest for entry in entries)
 
     def send(self, outgoing: Sequence[Outgoing]) -> int:
