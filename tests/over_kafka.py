@@ -18,8 +18,9 @@ from schemas.topics import JOURNALS, TOPIC_OF, TOPICS, Topic
 from services.rewards.verifications import VERIFICATIONS
 from services.runtime.codec import Codec
 from services.runtime.lag import lags
+from services.runtime.redis_client import connect
 from services.runtime.settings import Settings
-from services.runtime.store import RedisReader, connect
+from services.runtime.store import RedisReader
 from services.runtime.worker import stages_of
 from tests.journey import Journey, matches, missing
 

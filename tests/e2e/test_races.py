@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 
 from services.cli.token import Role, signed
 from services.runtime.http import Problem
-from services.runtime.http.rates import PREFIX, WINDOW_SECONDS, RateLimits, pool_of
+from services.runtime.http.rates import PREFIX, WINDOW_SECONDS, RateLimits, counting_client
 from tests.conftest import Stack
 from tests.e2e.conftest import Running
 
@@ -131,7 +131,7 @@ async def test_one_key_at_once_is_one_withdrawal(running: Running, tmp_path: Pat
 
 async def test_a_limit_holds_over_processes_that_share_a_redis(stack: Stack) -> None:
     own = stack.settings.model_copy(update={"rate_limit_partner": 20})
-    pools = [pool_of(own) for _ in range(3)]
+    pools = [counting_client(own) for _ in range(3)]
     processes = [RateLimits.over(own, pool) for pool in pools]
     calls = (processes[each % 3].count("partner", "limited") for each in range(1000))
     answers = await asyncio.gather(*calls, return_exceptions=True)
