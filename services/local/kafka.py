@@ -6,6 +6,7 @@ import shutil
 import socket
 import subprocess
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 
 from services.local.child import Child
@@ -97,11 +98,21 @@ def new_cluster_id() -> str:
 class Kafka:
     """A Kafka whose data are in `directory`. `cluster_id` is this data directory's own, for ever.
 
-    `cluster_id`, `more`: for one of several brokers, the cluster that it is of, and lines after PROPERTIES.
+    `more`: lines after PROPERTIES. One of several brokers is given the `cluster_id` of all.
     """
 
-    def __init__(self, directory: Path, log: Path, cache: Path, cluster_id: str = "", more: str = "") -> None:
-        self._directory, self._log, self._cache, self._more = directory, log, cache, more
+    def __init__(
+        self,
+        directory: Path,
+        log: Path,
+        cache: Path,
+        *,
+        more: str = "",
+        cluster_id: str = "",
+        memory: Sequence[str] = MEMORY,
+    ) -> None:
+        self._directory, self._log, self._cache = directory, log, cache
+        self._more, self._memory = more, memory
         self.child: Child | None = None
         self.cluster_id = cluster_id
 
@@ -125,7 +136,7 @@ class Kafka:
         logging.write_text(LOGGING)
         command = [
             java(),
-            *MEMORY,
+            *self._memory,
             f"-Dlog4j2.configurationFile={logging}",
             "-cp",
             ":".join(map(str, classpath(self._cache))),
