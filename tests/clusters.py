@@ -12,6 +12,7 @@ from typing import Any
 
 import redis
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
 from redis.cluster import ClusterNode, RedisCluster
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS
 
@@ -19,6 +20,8 @@ from services.local import ports
 from services.local.kafka import MEMORY, Kafka, new_cluster_id
 from services.local.valkey import Valkey
 from tests.faults.playground import CACHE, Ground, until
+from tests.faults.rounds import LONG
+from tests.journey import Journey
 
 STARTED_SECONDS, TAKEN_OVER_SECONDS = 120, 60
 SMALL = (*MEMORY, "-Xmx256m")
@@ -33,6 +36,19 @@ transaction.state.log.min.isr=2
 share.coordinator.state.topic.replication.factor=3
 share.coordinator.state.topic.min.isr=2
 """
+FEW = (
+    "active-referrals-zone",
+    "general-disputes",
+    "general-several-programs",
+    "jupsoft-annual-plan",
+    "jupsoft-hold-and-dispute",
+    "keycrm-month-end",
+    "keycrm-payout",
+    "keycrm-tiers",
+    "message-help-partner-account",
+    "proxy-credits-claims",
+)
+"""Journeys through every service; all of them take minutes where three brokers share two cores."""
 SERVER = {"cluster-enabled": "yes", "cluster-node-timeout": "2000", "repl-diskless-sync-delay": "0"}
 
 
@@ -81,18 +97,11 @@ class Brokers:
         _stop(list(self._all.values()))
 
     def partitions(self) -> list[dict[str, Any]]:
-        """Every partition of every topic: its leader, `replicas` and `isr`."""
-
-        async def described() -> list[dict[str, Any]]:
-            admin = AIOKafkaAdminClient(bootstrap_servers=self.addresses)
-            await admin.start()
-            try:
-                topics = await admin.describe_topics()
-            finally:
-                await admin.close()
-            return [partition for topic in topics for partition in topic["partitions"]]
-
-        return asyncio.run(described())
+        """Every partition of every topic: its leader, `replicas` and `isr`. Asks whoever answers."""
+        while True:
+            with suppress(KafkaError):
+                topics = asyncio.run(_described(self.addresses))
+                return [partition for topic in topics for partition in topic["partitions"]]
 
     def leading_most(self) -> int:
         """The broker that leads the most partitions."""
@@ -100,6 +109,15 @@ class Brokers:
 
     def are_in_sync(self) -> bool:
         return all(len(partition["isr"]) == len(partition["replicas"]) for partition in self.partitions())
+
+
+async def _described(addresses: str) -> list[dict[str, Any]]:
+    admin = AIOKafkaAdminClient(bootstrap_servers=addresses)
+    await admin.start()
+    try:
+        return await admin.describe_topics()
+    finally:
+        await admin.close()
 
 
 class Servers:
@@ -214,6 +232,9 @@ class Clusters(Ground):
     def __init__(self, folder: Path) -> None:
         self.brokers, self.servers = Brokers(folder), Servers(folder)
         super().__init__(folder, kafka=self.brokers.addresses, redis=self.servers.url())
+
+    def journeys(self, tag: str) -> list[Journey]:
+        return [journey for journey in super().journeys(tag) if LONG or journey.name.removeprefix(tag) in FEW]
 
 
 @contextmanager

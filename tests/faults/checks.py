@@ -13,7 +13,7 @@ from schemas.faults import Kind, Verified
 from services.runtime.cell import EDGE_HEADER, NUMBER_HEADER
 from tests.faults.playground import Fault, Ground, Harm, Playground, playground
 from tests.faults.rounds import LONG, Round, machine, rounds_of
-from tests.journey import Journey, journeys
+from tests.journey import Journey
 from tests.over_kafka import Played, check, play
 
 FOLDED_SECONDS = 240
@@ -31,7 +31,7 @@ def prepared(folder: Path) -> Iterator[Playground]:
 
 def play_before(ground: Ground) -> None:
     """What the witness asks for."""
-    before = journeys(BEFORE)
+    before = ground.journeys(BEFORE)
     played = play(ground.settings, before, FOLDED_SECONDS)
     for journey in before:
         check(journey, played, ground.get)
@@ -49,10 +49,10 @@ def play_under(ground: Ground, tag: str, round_: Round, faults: Sequence[Fault])
     own: list[Journey] = []
     with Witness(ground) as seen, Harm(ground, faults, random.Random(round_.seed)) as harm:
         while not own or (LONG and harm.goes_on):
-            again = journeys(f"{tag}.{len(own)}.")
+            again = ground.journeys(f"{tag}.{len(own)}.")
             play(ground.settings, again, FOLDED_SECONDS)
             own += again
-    assert harm.failures == [], round_.seed
+    assert harm.failures == [], (round_.seed, harm.failures)
     assert seen == set(), (round_.seed, seen)
     round_.recoveries = harm.recoveries
     print(round_.seed, "out again after", *(f"{seconds:.1f}" for seconds in harm.recoveries), "s")
@@ -84,7 +84,7 @@ class Witness:
 
     def __init__(self, ground: Ground) -> None:
         self._ground, self._over, self.seen = ground, threading.Event(), set[str]()
-        wanted = next(dict(line) for journey in journeys(BEFORE) for line in journey.expected("balance"))
+        wanted = next(dict(line) for journey in ground.journeys(BEFORE) for line in journey.expected("balance"))
         self._path = f"/payouts/partners/{wanted['partner_id']}/balance"
         self._thread = threading.Thread(target=self._look)
 

@@ -26,6 +26,7 @@ from services.runtime.settings import Settings
 from tests.conftest import AUTH_SECRET
 from tests.faults.proxy import Proxy
 from tests.faults.recovery import seconds_until_out
+from tests.journey import Journey, journeys
 from tests.worlds import EXAMPLES
 
 SESSION_SECONDS = 2
@@ -53,6 +54,10 @@ class Ground:
             "REFSTREAM_SESSION_SECONDS": str(SESSION_SECONDS),
         }
         self.settings = Settings(kafka=kafka, redis=redis, auth_secret=AUTH_SECRET, local=True)  # type: ignore[arg-type]
+
+    def journeys(self, tag: str) -> list[Journey]:
+        """Those that are played here, with ids of their own."""
+        return journeys(tag)
 
     def refstream(self, *arguments: str, seconds: float = 300) -> "subprocess.CompletedProcess[str]":
         command = [sys.executable, "-m", "services.cli.main", *arguments]
