@@ -18,7 +18,6 @@ from typing import Any
 import pytest
 from redis.exceptions import NoPermissionError
 
-from services import attribution
 from services.cli.access import REDIS_ACL
 from services.payouts import LEDGER
 from services.runtime.codec import Codec
@@ -135,7 +134,7 @@ def _with_client(ground: Clusters, scene: Callable[[Any], Awaitable[None]]) -> N
 @pytest.mark.defence(
     "what is asked of one server is not answered by another",
     "In the moment of a failover the run is the former server's, the answer the new one's: an older balance is shown.",
-    where="services/runtime/redis_client.py: RedisClusterRequestTTL",
+    where="services/runtime/redis_client.py: execute",
 )
 def test_after_a_failover_nobody_reads_a_cell_before_its_owner_has_looked(ground: Clusters) -> None:
     """The former primary lives, so that its client learns from its answers alone that another one has the cell."""
@@ -195,21 +194,20 @@ def test_the_shipped_users_have_what_a_cluster_takes(ground: Clusters) -> None:
         own = ground.settings.model_copy(update={"rate_limit_partner": 1})
         as_api, as_worker, as_operator = (
             own.model_copy(update={"redis": ground.servers.url(f"{user}:{password}@")})
-            for user in ("attribution-api", "attribution-worker", "operator")
+            for user in ("payouts-api", "payouts-worker", "operator")
         )
         api, worker, operator = (connect(each.redis_url()) for each in (as_api, as_worker, as_operator))
         counting = counting_client(as_api)
-        stage = attribution.PEOPLE
         try:
             await refuse_unfit_store(worker, own.partitions)
             reader = RedisReader(own.partitions, api, Codec.of(own))
-            while not await reader.ready([stage]):  # there was a failover a moment ago
+            while not await reader.ready([LEDGER]):  # there was a failover a moment ago
                 await asyncio.sleep(0.1)
-            assert [key async for key, _ in reader.all_states(stage)]
+            assert [key async for key, _ in reader.all_states(LEDGER)]
             with pytest.raises(NoPermissionError):
-                await api.hset(f"{tag(stage.name, 0)}:meta", "ready", "0")
-            assert (await RedisCellStore(worker, "attribution.test", 0).open()).epoch == 1
-            assert await operator.hget(f"{tag(stage.name, 0)}:meta", "commits")
+                await api.hset(f"{tag(LEDGER.name, 0)}:meta", "ready", "0")
+            assert (await RedisCellStore(worker, "payouts.test", 0).open()).epoch == 1
+            assert await operator.hget(f"{tag(LEDGER.name, 0)}:meta", "commits")
             rates = RateLimits.over(as_api, counting)
             for _ in range(WINDOW_SECONDS):
                 await rates.count("partner", "p-1")
