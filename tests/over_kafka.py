@@ -138,8 +138,8 @@ async def settle(settings: Settings, seconds: float = 60) -> None:
                 return
             before = ends
         except (KafkaError, RedisError, Rebuilding, OSError, asyncio.CancelledError):
-            # A server that is down or has just been replaced, as some tests have it; a consumer that stops then may pass
-            # on its own cancelling.
+            # A server that is down or has just been replaced, as some tests have it; a consumer that stops then may
+            # pass on its own cancelling.
             before = None
         await asyncio.sleep(0.2)
     raise AssertionError("the services never caught up")

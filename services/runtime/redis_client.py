@@ -22,6 +22,8 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 CLUSTER = "+cluster"
 """Behind `redis` or `rediss` in a URL: what stands there is a server of a cluster, or several with commas between."""
 
+USUAL_PORT = 6379
+
 Server = ClusterNode | None
 """One of a cluster's; None: the only one that there is."""
 
@@ -46,8 +48,8 @@ def connect(url: str, **options: Any) -> aioredis.Redis:
 
 
 def _node(address: str) -> ClusterNode:
-    host, _, port = address.rpartition(":")
-    return ClusterNode(host, int(port))
+    parts = urlsplit(f"//{address}")
+    return ClusterNode(parts.hostname or "", parts.port or USUAL_PORT)
 
 
 async def server_of(redis: Any, key: str) -> Server:
