@@ -25,16 +25,16 @@ VERIFIED = re.compile(r"(\d+) records of (\d+) cells folded again in [\d.]+ s: (
 def prepared(folder: Path) -> Iterator[Playground]:
     """A playground with journeys on it from before all faults."""
     with playground(folder) as made:
-        play_before(made)
+        play_before(made, made.journeys(BEFORE))
         yield made
 
 
-def play_before(ground: Ground) -> None:
+def play_before(ground: Ground, before: Sequence[Journey]) -> None:
     """What the witness asks for."""
-    before = ground.journeys(BEFORE)
     played = play(ground.settings, before, FOLDED_SECONDS)
     for journey in before:
         check(journey, played, ground.get)
+    ground.before = before
 
 
 def play_all_under(ground: Playground, kind: Kind, fault: Fault) -> None:
@@ -84,7 +84,7 @@ class Witness:
 
     def __init__(self, ground: Ground) -> None:
         self._ground, self._over, self.seen = ground, threading.Event(), set[str]()
-        wanted = next(dict(line) for journey in ground.journeys(BEFORE) for line in journey.expected("balance"))
+        wanted = next(dict(line) for journey in ground.before for line in journey.expected("balance"))
         self._path = f"/payouts/partners/{wanted['partner_id']}/balance"
         self._thread = threading.Thread(target=self._look)
 

@@ -43,6 +43,8 @@ class Ground:
         """`kafka`, `redis`: what refstream is told; the tests ask there too, unless `settings` are others."""
         self._folder = folder
         self.url = ""
+        self.before: Sequence[Journey] = ()
+        """What was played before all faults."""
         self.forged: set[tuple[str, int, int]] = set()
         """Where records stand that carry marks which are not refstream's."""
         self.environment = {n: v for n, v in os.environ.items() if not n.startswith("REFSTREAM_")} | {
