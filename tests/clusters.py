@@ -98,10 +98,15 @@ class Brokers:
 
     def partitions(self) -> list[dict[str, Any]]:
         """Every partition of every topic: its leader, `replicas` and `isr`. Asks whoever answers."""
-        while True:
+        topics: list[dict[str, Any]] = []
+
+        def told() -> bool:
             with suppress(KafkaError):
-                topics = asyncio.run(_described(self.addresses))
-                return [partition for topic in topics for partition in topic["partitions"]]
+                topics[:] = asyncio.run(_described(self.addresses))
+            return bool(topics)
+
+        until(told, STARTED_SECONDS)
+        return [partition for topic in topics for partition in topic["partitions"]]
 
     def leading_most(self) -> int:
         """The broker that leads the most partitions."""

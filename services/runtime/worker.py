@@ -463,11 +463,15 @@ class Keeper:
             await self._room.wait()
 
     async def look_at_redis(self) -> None:
-        """Open the cells anew when Redis has lost something of one; else let them be read there."""
+        """Open the cells anew when Redis has lost something of one; else let them be read there.
+
+        One that is out of reach is looked at the next time: others may be on another server.
+        """
         for opened in list(self._cells.values()):
-            if not await opened.is_whole():
-                self.open_anew(opened.cell)
-                return
+            with contextlib.suppress(*TRANSIENT):
+                if not await opened.is_whole():
+                    self.open_anew(opened.cell)
+                    return
 
     def let_rest(self) -> None:
         for cell in self._cells.values():
@@ -591,8 +595,7 @@ def build_app(service: str, settings: Settings) -> Any:
     async def look_at_redis() -> None:
         while not app.should_stop:
             await app.sleep(LOOK_AT_REDIS_EVERY_SECONDS)
-            with contextlib.suppress(*TRANSIENT):
-                await keeper.look_at_redis()
+            await keeper.look_at_redis()
             keeper.let_rest()
 
     @app.task  # type: ignore[untyped-decorator]

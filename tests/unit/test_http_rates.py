@@ -142,11 +142,11 @@ async def test_when_nothing_can_be_counted_requests_go_on() -> None:
 
 async def test_a_redis_that_is_away_costs_a_request_next_to_nothing() -> None:
     own = Settings(redis="redis://127.0.0.1:1", rate_limit_partner=1)
-    pool = counting_client(own)
+    redis = counting_client(own)
     began = time.monotonic()
-    await RateLimits.over(own, pool).count("partner", "p-1")
+    await RateLimits.over(own, redis).count("partner", "p-1")
     assert time.monotonic() - began < 1
-    await pool.aclose()
+    await redis.aclose()
 
 
 @pytest.mark.parametrize(
