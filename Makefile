@@ -33,7 +33,8 @@ check: $(STAMP) lint ## the inner loop, in seconds: ruff, mypy, tests without Ka
 	$(BIN)/pytest -q -m "not infra" $(FAST)
 
 faults: $(STAMP) ## the long run of tests/faults: hours
-	REFSTREAM_FAULTS=long $(BIN)/pytest -q tests/faults tests/properties/test_rebuild.py tests/e2e/test_crashes.py
+	REFSTREAM_FAULTS=long $(BIN)/pytest -q tests/faults tests/properties/test_rebuild.py tests/e2e/test_crashes.py \
+	  tests/e2e/test_clusters.py
 	REFSTREAM_LONG=1 $(BIN)/pytest -q -m long tests/contract/test_fuzz.py tests/e2e/test_fuzz_http.py
 
 bench: $(STAMP) ## all benchmarks at a small size; `refstream bench --help` has each at its own

@@ -18,8 +18,10 @@ from schemas.topics import JOURNALS, TOPIC_OF, TOPICS, Topic
 from services.rewards.verifications import VERIFICATIONS
 from services.runtime.codec import Codec
 from services.runtime.lag import lags
+from services.runtime.reader import Rebuilding
+from services.runtime.redis_client import connect
 from services.runtime.settings import Settings
-from services.runtime.store import RedisReader, connect
+from services.runtime.store import RedisReader
 from services.runtime.worker import stages_of
 from tests.journey import Journey, matches, missing
 
@@ -135,8 +137,9 @@ async def settle(settings: Settings, seconds: float = 60) -> None:
             if not behind and ends == before and not await _somebody_waits(settings):
                 return
             before = ends
-        except (KafkaError, RedisError, OSError, asyncio.CancelledError):
-            # A server that is down, as some tests have it; a consumer that stops then may pass on its own cancelling.
+        except (KafkaError, RedisError, Rebuilding, OSError, asyncio.CancelledError):
+            # A server that is down or has just been replaced, as some tests have it; a consumer that stops then may
+            # pass on its own cancelling.
             before = None
         await asyncio.sleep(0.2)
     raise AssertionError("the services never caught up")

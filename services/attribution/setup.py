@@ -4,8 +4,6 @@ import asyncio
 import hashlib
 import time
 
-from redis.asyncio import Redis
-
 from schemas.commands import Answered, PublishProgram
 from schemas.events import Event
 from schemas.ids import derived_id
@@ -17,6 +15,7 @@ from services.runtime.codec import Codec
 from services.runtime.http.command_log import CommandLog
 from services.runtime.http.problems import Problem
 from services.runtime.reader import Rebuilding
+from services.runtime.redis_client import connect
 from services.runtime.settings import Settings
 from services.runtime.store import RedisReader
 
@@ -57,7 +56,7 @@ async def _write(log: CommandLog, command: Event, key: str) -> None:
 
 async def until_published(settings: Settings, timeout_seconds: float = WAIT_SECONDS) -> None:
     """Wait until attribution has decided on every shipped program. Errors: ProgramsNotPublished."""
-    redis = Redis.from_url(settings.redis_url())
+    redis = connect(settings.redis_url())
     reader = RedisReader(settings.partitions, redis, Codec.of(settings))
     try:
         async with asyncio.timeout(timeout_seconds):

@@ -14,9 +14,9 @@ from services.runtime.cell import Cell
 from services.runtime.codec import Codec
 from services.runtime.kafka_log import KafkaLogReader
 from services.runtime.programs import ProgramsFeed
+from services.runtime.redis_client import connect
 from services.runtime.settings import Settings
 from services.runtime.stage import Stage
-from services.runtime.store import connect
 from services.runtime.worker import stages_of
 
 T = TypeVar("T")

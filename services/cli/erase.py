@@ -109,7 +109,7 @@ async def _passed(settings: Settings, chain: "Sequence[tuple[Stage[Any, Any], To
     from aiokafka import AIOKafkaConsumer
 
     from services.runtime.barrier import Step, ends_of, passed
-    from services.runtime.store import connect
+    from services.runtime.redis_client import connect
 
     options = settings.kafka_client_options()
     redis = connect(settings.redis_url())
@@ -128,7 +128,8 @@ async def _known(settings: Settings, customer: str) -> Known | None:
     from services.payouts.state import WithdrawalRow
     from services.runtime.codec import Codec
     from services.runtime.profiles import PERSONS
-    from services.runtime.store import RedisReader, connect
+    from services.runtime.redis_client import connect
+    from services.runtime.store import RedisReader
 
     redis = connect(settings.redis_url())
     try:

@@ -52,7 +52,7 @@ async def _rebuild(settings: Settings, services: list[Service]) -> None:
     from rich.progress import Progress as Bar
 
     from services.cli.cells import names
-    from services.runtime.store import connect
+    from services.runtime.redis_client import connect
 
     cells = [(stage, partition) for _, stage, partition in names(settings, services)]
     redis = connect(settings.redis_url())

@@ -66,7 +66,8 @@ def _lives(process: Process) -> bool:
 async def _progress(settings: Settings) -> tuple[list[dict[str, Any]], dict[str, int]]:
     """Lag per service, topic and partition; and per stage how many events wait for others that have not come yet."""
     from services.runtime.lag import lags
-    from services.runtime.store import connect, tag
+    from services.runtime.redis_client import connect
+    from services.runtime.store import tag
     from services.runtime.worker import stages_of
 
     stages = {service.value: stages_of(service.value, settings) for service in Service}

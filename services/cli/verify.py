@@ -61,7 +61,7 @@ async def _note(
 ) -> None:
     """Leave what was found of each service for the desk's page Health."""
     from services.cli.cells import names
-    from services.runtime.store import connect
+    from services.runtime.redis_client import connect
     from services.runtime.verified import Verified, note
 
     redis, at = connect(settings.redis_url()), micros(settings.now())

@@ -6,6 +6,7 @@ import shutil
 import socket
 import subprocess
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 
 from services.local.child import Child
@@ -88,13 +89,32 @@ def _java_version(program: str) -> int:
     return int(major) if major.isdigit() else 0
 
 
-class Kafka:
-    """A Kafka whose data are in `directory`. `cluster_id` is this data directory's own, for ever."""
+def new_cluster_id() -> str:
+    """A name that no other cluster has."""
+    made = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+    return "A" + made[1:] if made.startswith("-") else made  # it would read as an option
 
-    def __init__(self, directory: Path, log: Path, cache: Path) -> None:
+
+class Kafka:
+    """A Kafka whose data are in `directory`. `cluster_id` is this data directory's own, for ever.
+
+    `more`: lines after PROPERTIES. One of several brokers is given the `cluster_id` of all.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        log: Path,
+        cache: Path,
+        *,
+        more: str = "",
+        cluster_id: str = "",
+        memory: Sequence[str] = MEMORY,
+    ) -> None:
         self._directory, self._log, self._cache = directory, log, cache
+        self._more, self._memory = more, memory
         self.child: Child | None = None
-        self.cluster_id = ""
+        self.cluster_id = cluster_id
 
     def start(self, port: int, controller_port: int, advertised: int | None = None) -> Child:
         """Start it; returns before it answers. The first time its storage is formatted. Raises StackRefused.
@@ -110,12 +130,13 @@ class Kafka:
                 advertised=advertised or port,
                 logs=self._directory / "log",
             )
+            + self._more
         )
         logging = self._directory / "log4j2.properties"
         logging.write_text(LOGGING)
         command = [
             java(),
-            *MEMORY,
+            *self._memory,
             f"-Dlog4j2.configurationFile={logging}",
             "-cp",
             ":".join(map(str, classpath(self._cache))),
@@ -127,9 +148,7 @@ class Kafka:
     def _format(self, command: list[str], properties: Path) -> None:
         meta = self._directory / "log" / "meta.properties"
         if not meta.exists():
-            cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-            if cluster_id.startswith("-"):  # would read as an option
-                cluster_id = "A" + cluster_id[1:]
+            cluster_id = self.cluster_id or new_cluster_id()
             formatted = subprocess.run(
                 [*command, "kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(properties)],
                 capture_output=True,

@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 from services.local.child import Child
@@ -31,10 +32,10 @@ def server_version() -> str:
 
 
 class Valkey:
-    """A Valkey whose data are in `directory`."""
+    """A Valkey whose data are in `directory`. `more`: options beside the usual ones, for one of a cluster."""
 
-    def __init__(self, directory: Path, log: Path) -> None:
-        self._directory, self._log = directory, log
+    def __init__(self, directory: Path, log: Path, more: Mapping[str, str] | None = None) -> None:
+        self._directory, self._log, self._more = directory, log, more or {}
         self.child: Child | None = None
 
     def start(self, port: int) -> Child:
@@ -50,6 +51,7 @@ class Valkey:
             # State that Redis throws away by itself would be wrong figures; a full one must refuse instead.
             "maxmemory-policy": "noeviction",
             "daemonize": "no",
+            **self._more,
         }
         arguments = [part for name, value in options.items() for part in (f"--{name}", value)]
         self.child = Child("valkey", [server(), *arguments], self._log)

@@ -36,8 +36,9 @@ from services.rewards.verifications import VERIFICATIONS
 from services.runtime.barrier import Step, ends_of, passed
 from services.runtime.codec import Codec
 from services.runtime.reader import Rebuilding
+from services.runtime.redis_client import connect
 from services.runtime.settings import Settings
-from services.runtime.store import RedisReader, connect
+from services.runtime.store import RedisReader
 
 log = logging.getLogger(__name__)
 

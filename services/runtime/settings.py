@@ -26,7 +26,9 @@ class Settings(BaseSettings):
 
     kafka: str | None = Field(None, description="Kafka bootstrap servers, `host:port,host:port`; unset: a local Kafka.")
     redis: str | None = Field(
-        None, description="Redis or Valkey URL, `redis://…` or `rediss://…`; unset: a local Valkey."
+        None,
+        description="Redis or Valkey URL, `redis://…` or `rediss://…`; of a cluster `redis+cluster://…` or "
+        "`rediss+cluster://…` with some of its servers, `a:6379,b:6379`. Unset: a local Valkey.",
     )
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
         "PLAINTEXT", description="How to speak to Kafka."

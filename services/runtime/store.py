@@ -11,7 +11,8 @@ The commit is one script: it checks the epoch and the positions before it writes
 half-way keeps what it wrote. A writer token tells our own retry after a lost reply from another writer's commit.
 
 `ready` names the run of the server in which the cell's owner found it whole. A server that was started again, or put in
-another's place, may hold an older copy: nobody reads a cell there before its owner has looked at it.
+another's place, may hold an older copy: nobody reads a cell there before its owner has looked at it. The server names
+its run itself, in the script that writes it and on the connection that reads: no other server can come in between.
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -21,8 +22,6 @@ from typing import Any, Protocol, cast
 
 import msgspec
 import redis.asyncio as aioredis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
@@ -31,6 +30,7 @@ from schemas.ids import partition_of
 from services.runtime.codec import Codec
 from services.runtime.journal import Last
 from services.runtime.reader import Rebuilding
+from services.runtime.redis_client import Server, server_of, to
 from services.runtime.stage import Row, Stage, State
 
 
@@ -148,22 +148,52 @@ def run_of(server: Mapping[str, Any]) -> str:
 
 
 async def rows_keys(redis: aioredis.Redis, cell: str) -> AsyncIterator[str]:
-    """The names of a cell's hashes of rows, perhaps twice. Asks for all keys there are, in pieces."""
+    """The names of a cell's hashes of rows, perhaps twice. Asks for all keys of its server, in pieces."""
     pattern = f"{cell}:rows:".replace("{", r"\{").replace("[", r"\[") + "*"
-    async for key in redis.scan_iter(pattern, count=SCANNED_KEYS):
+    async for key in redis.scan_iter(pattern, count=SCANNED_KEYS, **to(await server_of(redis, cell))):
         yield key.decode()
 
 
-_OPEN = """
+async def _ask(redis: aioredis.Redis, *questions: "_Question") -> list[Any]:
+    """One round trip to each server that has a cell of the questions; Rebuilding when a cell is not ready there."""
+    servers = {cell: await server_of(redis, cell) for cell, _, _ in questions}
+    runs: dict[Server, Any] = dict.fromkeys(servers.values())
+    async with redis.pipeline(transaction=False) as pipe:
+        for server in runs:
+            pipe.execute_command("INFO", "server", **to(server))
+        for cell, server in servers.items():
+            pipe.execute_command("HGET", f"{cell}:meta", "ready", **to(server))
+        for cell, command, (name, *arguments) in questions:
+            pipe.execute_command(command, f"{cell}:{name}", *arguments, **to(servers[cell]))
+        replies = iter(await pipe.execute())
+    for server in runs:
+        runs[server] = run_of(next(replies)).encode()
+    if any(next(replies) != runs[server] for server in servers.values()):
+        raise Rebuilding("a cell is being rebuilt")
+    return list(replies)
+
+
+_Question = tuple[str, str, Sequence[Any]]
+"""A cell's tag, a command, and its arguments; the first of them is a name of the cell's."""
+
+
+_RUN = """
+local function run() return string.match(redis.call('INFO', 'server'), 'run_id:(%w+)') end
+"""
+
+_OPEN = (
+    _RUN
+    + """
 local epoch = redis.call('HINCRBY', KEYS[1], 'epoch', 1)
 if epoch <= tonumber(ARGV[1]) then
   epoch = tonumber(ARGV[1]) + 1
   redis.call('HSET', KEYS[1], 'epoch', epoch)
 end
 local behind = tonumber(redis.call('HGET', KEYS[1], 'commits') or '0') < tonumber(ARGV[2])
-redis.call('HSET', KEYS[1], 'ready', behind and '0' or ARGV[3])
+redis.call('HSET', KEYS[1], 'ready', behind and '0' or run())
 return {epoch, redis.call('HGETALL', KEYS[1]), redis.call('HVALS', KEYS[2])}
 """
+)
 
 _EMPTY = """
 if redis.call('HGET', KEYS[1], 'epoch') ~= ARGV[1] then return 0 end
@@ -173,14 +203,23 @@ redis.call('HSET', KEYS[1], 'epoch', ARGV[1], 'ready', 0)
 return 1
 """
 
-_WHOLE = """
-if redis.call('HGET', KEYS[1], 'epoch') ~= ARGV[1] or redis.call('HGET', KEYS[1], 'ready') == '0' then return 0 end
-redis.call('HSET', KEYS[1], 'ready', ARGV[2])
+_WHOLE = (
+    _RUN
+    + """
+local epoch = tonumber(redis.call('HGET', KEYS[1], 'epoch') or '0')
+local commits = tonumber(redis.call('HGET', KEYS[1], 'commits') or '0')
+if epoch > tonumber(ARGV[1]) then return 1 end
+if epoch < tonumber(ARGV[1]) or commits < tonumber(ARGV[2]) then return 0 end
+local now, ready = run(), redis.call('HGET', KEYS[1], 'ready')
+if ready ~= '0' and ready ~= now then redis.call('HSET', KEYS[1], 'ready', now) end
 return 1
 """
+)
 
-_COMMIT = """
-local at = 2
+_COMMIT = (
+    _RUN
+    + """
+local at = 3
 local function take(n)
   local part = {}
   for i = 1, n do part[i] = ARGV[at + i] end
@@ -210,6 +249,10 @@ for i = 1, #positions, 3 do
   meta[#meta + 1] = positions[i]
   meta[#meta + 1] = positions[i + 2]
 end
+if ARGV[3] == '1' then
+  meta[#meta + 1] = 'ready'
+  meta[#meta + 1] = run()
+end
 write('HSET', KEYS[1], meta)
 write('HSET', KEYS[1], take(count()))
 for i = 2, 5 do write('HSET', KEYS[i], take(count())) end
@@ -219,6 +262,7 @@ for i = 6, #KEYS do
 end
 return 'applied'
 """
+)
 
 _TRIM = """
 if redis.call('HGET', KEYS[1], 'epoch') ~= ARGV[1] then return 0 end
@@ -228,18 +272,6 @@ end
 redis.call('HSET', KEYS[1], 'sent', ARGV[2])
 return 1
 """
-
-
-def connect(url: str) -> aioredis.Redis:
-    """A client that never retries by itself: only the commit knows how a write can be repeated safely."""
-    return aioredis.Redis.from_url(
-        url,
-        decode_responses=False,
-        retry=Retry(NoBackoff(), 0),
-        socket_timeout=10,
-        socket_connect_timeout=5,
-        health_check_interval=0,
-    )
 
 
 class RedisCellStore:
@@ -253,15 +285,13 @@ class RedisCellStore:
         self._empty = redis.register_script(_EMPTY)
         self._whole = redis.register_script(_WHOLE)
         self._trim = redis.register_script(_TRIM)
-        self._run = ""
 
     def _key(self, name: str) -> str:
         return f"{self._tag}:{name}"
 
     async def open(self, last: Last = Last()) -> Opened:  # noqa: B008 (frozen)
         keys = [self._key("meta"), self._key("outbox")]
-        self._run = run_of(await self._redis.info("server"))
-        epoch, flat, outbox = await self._open(keys=keys, args=[last.epoch, last.number, self._run])
+        epoch, flat, outbox = await self._open(keys=keys, args=[last.epoch, last.number])
         meta = {
             name.decode(): int(value)
             for name, value in zip(flat[::2], flat[1::2], strict=True)
@@ -311,33 +341,31 @@ class RedisCellStore:
         return {row_id.decode(): blob for row_id, blob in stored.items()}
 
     async def peek(self, stage: str, partition: int, key: str) -> bytes | None:
-        other = tag(stage, partition)
-        async with self._redis.pipeline(transaction=False) as pipe:
-            pipe.info("server")
-            pipe.hget(f"{other}:meta", "ready")
-            pipe.hget(f"{other}:state", key)
-            server, ready, blob = await pipe.execute()
-        if ready != run_of(server).encode():
-            raise Rebuilding(f"{stage} {partition}")
+        (blob,) = await _ask(self._redis, (tag(stage, partition), "HGET", ("state", key)))
         return cast(bytes | None, blob)
 
     async def scan(self) -> AsyncIterator[Mapping[str, bytes]]:
-        cursor, first = 0, True
+        cursor, first, begun = 0, True, ""
         while cursor or first:
-            cursor, found = await cast(Any, self._redis.hscan(self._key("state"), cursor, count=SCANNED_STATES))
-            first = False
+            async with self._redis.pipeline(transaction=False) as pipe:
+                server = to(await server_of(self._redis, self._tag))
+                pipe.execute_command("INFO", "server", **server)
+                pipe.execute_command("HSCAN", self._key("state"), cursor, "COUNT", SCANNED_STATES, **server)
+                about, (cursor, found) = await pipe.execute()
+            if not first and run_of(about) != begun:  # a cursor of one run leads nowhere in another
+                raise Rebuilding(f"{self._tag} has another server")
+            first, begun = False, run_of(about)
             yield {key.decode(): blob for key, blob in found.items()}
 
     async def commit(self, commit: Commit) -> Verdict:
         keys = [self._key(name) for name in ("meta", "state", "find", "answers", "outbox")]
-        args: list[Any] = [commit.epoch, commit.token, len(commit.positions)]
+        args: list[Any] = [commit.epoch, commit.token, int(commit.ready), len(commit.positions)]
         for name, (expected, new) in commit.positions.items():
             args += (name, expected, new)
         outbox = {str(commit.outbox[-1].number): msgspec.msgpack.encode(commit.outbox)} if commit.outbox else {}
         by = b"%d:" % commit.meta.get("outbox", 0)
         answers = {command_id: by + answer for command_id, answer in commit.answers.items()}
-        meta: dict[str, Any] = {**commit.meta, "ready": self._run} if commit.ready else dict(commit.meta)
-        for pairs in (meta, commit.states, commit.find, answers, outbox):
+        for pairs in (commit.meta, commit.states, commit.find, answers, outbox):
             args.append(2 * len(pairs))
             for pair in cast(Mapping[str, Any], pairs).items():
                 args += pair
@@ -348,10 +376,12 @@ class RedisCellStore:
             args += [len(kept), *kept, len(gone), *gone]
         return Verdict((await self._commit(keys=keys, args=args)).decode())
 
-    async def whole(self, epoch: int, run: str) -> None:
-        """Let the cell be read in this run of the server. For its owner, who has found that nothing is lost."""
-        await self._whole(keys=[self._key("meta")], args=[epoch, run])
-        self._run = run
+    async def whole(self, epoch: int, commits: int) -> bool:
+        """Let the cell be read in this run of the server, where it has what its owner has committed.
+
+        Answers whether it has, or is another's by now.
+        """
+        return bool(await self._whole(keys=[self._key("meta")], args=[epoch, commits]))
 
     async def trim(self, epoch: int, upto: int) -> None:
         await self._trim(keys=[self._key("meta"), self._key("outbox")], args=[epoch, upto])
@@ -369,25 +399,13 @@ class RedisReader:
     def _tags(self, stage: Stage[Any, Any]) -> list[str]:
         return [tag(stage.name, partition) for partition in range(self._partitions)]
 
-    async def _ask(self, *questions: tuple[str, str, Sequence[Any]]) -> list[Any]:
-        """One round trip for (tag, command, arguments after it); Rebuilding when a cell is not ready."""
-        async with self._redis.pipeline(transaction=False) as pipe:
-            pipe.info("server")
-            for cell in dict.fromkeys(cell for cell, _, _ in questions):
-                pipe.hget(f"{cell}:meta", "ready")
-            cells = len(pipe)
-            for cell, command, (name, *arguments) in questions:
-                getattr(pipe, command)(f"{cell}:{name}", *arguments)
-            replies = await pipe.execute()
-        run = run_of(replies[0]).encode()
-        if any(ready != run for ready in replies[1:cells]):
-            raise Rebuilding("a cell is being rebuilt")
-        return replies[cells:]
+    async def _ask(self, *questions: "_Question") -> list[Any]:
+        return await _ask(self._redis, *questions)
 
     async def ready(self, stages: Sequence[Stage[Any, Any]]) -> bool:
         """Whether every cell of the stages can be read."""
         try:
-            await self._ask(*((cell, "hget", ("meta", "epoch")) for stage in stages for cell in self._tags(stage)))
+            await self._ask(*((cell, "HGET", ("meta", "epoch")) for stage in stages for cell in self._tags(stage)))
         except Rebuilding:
             return False
         return True
@@ -396,34 +414,34 @@ class RedisReader:
         return (await self.states(stage, [key]))[0]
 
     async def states(self, stage: Stage[State, Row], keys: Sequence[str]) -> list[State]:
-        blobs = await self._ask(*((self._tag(stage, key), "hget", ("state", key)) for key in keys)) if keys else []
+        blobs = await self._ask(*((self._tag(stage, key), "HGET", ("state", key)) for key in keys)) if keys else []
         return [self._state(stage, key, blob) if blob else stage.empty for key, blob in zip(keys, blobs, strict=True)]
 
     async def row(self, stage: Stage[State, Row], key: str, row_id: str) -> Row | None:
-        (blob,) = await self._ask((self._tag(stage, key), "hget", (f"rows:{key}", row_id)))
+        (blob,) = await self._ask((self._tag(stage, key), "HGET", (f"rows:{key}", row_id)))
         return self._row(stage, self._tag(stage, key), key, row_id, blob) if blob else None
 
     async def rows(self, stage: Stage[State, Row], key: str) -> dict[str, Row]:
-        (stored,) = await self._ask((self._tag(stage, key), "hgetall", (f"rows:{key}",)))
+        (stored,) = await self._ask((self._tag(stage, key), "HGETALL", (f"rows:{key}",)))
         return self._rows(stage, self._tag(stage, key), key, stored)
 
     async def rows_everywhere(self, stage: Stage[State, Row], key: str) -> list[dict[str, Row]]:
-        replies = await self._ask(*((cell, "hgetall", (f"rows:{key}",)) for cell in self._tags(stage)))
+        replies = await self._ask(*((cell, "HGETALL", (f"rows:{key}",)) for cell in self._tags(stage)))
         return [self._rows(stage, cell, key, stored) for cell, stored in zip(self._tags(stage), replies, strict=True)]
 
     async def find(self, stage: Stage[Any, Any], name: str) -> str | None:
-        replies = await self._ask(*((cell, "hget", ("find", name)) for cell in self._tags(stage)))
+        replies = await self._ask(*((cell, "HGET", ("find", name)) for cell in self._tags(stage)))
         return next((reply.decode() for reply in replies if reply), None)
 
     async def keys_of(self, stage: Stage[Any, Any], prefix: str) -> set[str]:
-        replies = await self._ask(*((cell, "hgetall", ("find",)) for cell in self._tags(stage)))
+        replies = await self._ask(*((cell, "HGETALL", ("find",)) for cell in self._tags(stage)))
         begins = prefix.encode()
         return {key.decode() for names in replies for name, key in names.items() if name.startswith(begins)}
 
     async def answer(self, stages: Sequence[Stage[Any, Any]], command_id: str) -> Answered | None:
         cells = [cell for stage in stages for cell in self._tags(stage)]
-        asked = [(cell, "hget", ("answers", command_id)) for cell in cells]
-        replies = await self._ask(*asked, *((cell, "hget", ("meta", "sent")) for cell in cells))
+        asked = [(cell, "HGET", ("answers", command_id)) for cell in cells]
+        replies = await self._ask(*asked, *((cell, "HGET", ("meta", "sent")) for cell in cells))
         for cell, answer, sent in zip(cells, replies[: len(cells)], replies[len(cells) :], strict=True):
             if answer:
                 by, _, decision = answer.partition(b":")
@@ -436,8 +454,12 @@ class RedisReader:
         if not await self.ready([stage]):
             raise Rebuilding(f"a cell of {stage.name} is being rebuilt")
         for cell in self._tags(stage):
-            async for key, blob in self._redis.hscan_iter(f"{cell}:state", count=500):
-                yield key.decode(), self._codec.decode(blob, type(stage.empty), cell, key.decode())
+            cursor, first = 0, True
+            while cursor or first:
+                ((cursor, found),) = await self._ask((cell, "HSCAN", ("state", cursor, "COUNT", SCANNED_STATES)))
+                first = False
+                for key, blob in found.items():
+                    yield key.decode(), self._state(stage, key.decode(), blob)
 
     def _state(self, stage: Stage[State, Row], key: str, blob: bytes) -> State:
         return cast(State, self._codec.decode(blob, type(stage.empty), self._tag(stage, key), key))

@@ -5,7 +5,7 @@ that commit before the two are compared. So nothing has to stop, and a differenc
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,7 @@ EVERYTHING_SENT = 2**62
 OF_AN_OWNER = ("epoch", "ready", "sent", "token")
 """What a cell's meta says of its owner; the rest are facts."""
 LATE_SECONDS = 10.0
+AT_ONCE = "return {redis.call('HGET', KEYS[1], 'commits'), redis.call(ARGV[1], KEYS[2], unpack(ARGV, 2))}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ class Verifier:
 
     def __init__(self, redis: Any, reader: LogReader, cell_over: Callable[[MemoryStore], Cell], codec: Codec) -> None:
         self._redis, self._reader, self._store, self._codec = redis, reader, MemoryStore(), codec
-        self._cell = cell_over(self._store)
+        self._script, self._cell = redis.register_script(AT_ONCE), cell_over(self._store)
         self._stage, self._tag = self._cell.stage, tag(self._cell.stage.name, self._cell.partition)
         self.records = 0
 
@@ -60,7 +61,7 @@ class Verifier:
             yield difference
         live = {
             name.decode(): int(value)
-            for name, value in (await self._at_once("hgetall", "meta")).items()
+            for name, value in _pairs(await self._at_once("HGETALL", "meta"))
             if name.decode() not in OF_AN_OWNER
         }
         folded = {name: value for name, value in self._store.meta.items() if name not in OF_AN_OWNER}
@@ -73,16 +74,16 @@ class Verifier:
     async def _hash(self, name: str, mine: Mapping[str, Any], kind: Any) -> AsyncIterator[Difference]:
         """Compare one hash of the cell, in pieces; what only the log gives comes last."""
         seen: set[str] = set()
-        cursor, first = 0, True
-        while cursor or first:
-            cursor, found = await self._at_once("hscan", name, cursor, count=PIECE)
+        cursor, first = b"0", True
+        while cursor != b"0" or first:
+            cursor, found = await self._at_once("HSCAN", name, cursor, "COUNT", PIECE)
             first = False
-            for key, blob in ((key.decode(), blob) for key, blob in found.items()):
+            for key, blob in ((key.decode(), blob) for key, blob in _pairs(found)):
                 seen.add(key)
                 if difference := self._compared(name, key, blob, mine.get(key), kind):
                     yield difference
         for key in [key for key in mine if key not in seen]:
-            blob = await self._at_once("hget", name, key)
+            blob = await self._at_once("HGET", name, key)
             if difference := self._compared(name, key, blob, mine.get(key), kind):
                 yield difference
 
@@ -90,19 +91,17 @@ class Verifier:
         prefix = f"{self._tag}:rows:"
         keys = {key.removeprefix(prefix) async for key in rows_keys(self._redis, self._tag)}
         for key in sorted(keys | {key for key, rows in self._store.rows.items() if rows}):
-            live = {row.decode(): blob for row, blob in (await self._at_once("hgetall", f"rows:{key}")).items()}
+            live = {row.decode(): blob for row, blob in _pairs(await self._at_once("HGETALL", f"rows:{key}"))}
             folded = self._store.rows.get(key, {})
             for row_id in sorted({*live, *folded}):
                 pair = live.get(row_id), folded.get(row_id)
                 if not self._same(*pair, key, row_id):
                     yield self._difference(f"rows of {key}", row_id, *(_shown(each, self._stage.row) for each in pair))
 
-    async def _at_once(self, command: str, name: str, *arguments: Any, **options: Any) -> Any:
+    async def _at_once(self, command: str, name: str, *arguments: Any) -> Any:
         """A reply of Redis, with the fold beside it led to the commit that the reply belongs to."""
-        async with self._redis.pipeline(transaction=True) as pipe:
-            pipe.hget(f"{self._tag}:meta", "commits")
-            getattr(pipe, command)(f"{self._tag}:{name}", *arguments, **options)
-            commits, reply = await pipe.execute()
+        keys = [f"{self._tag}:meta", f"{self._tag}:{name}"]
+        commits, reply = await self._script(keys=keys, args=[command, *arguments])
         await self._lead_to(int(commits or 0))
         return reply
 
@@ -141,6 +140,11 @@ class Verifier:
 
     def _difference(self, what: str, key: str, live: Any, log: Any) -> Difference:
         return Difference(self._cell.name, what, key, live, log)
+
+
+def _pairs(flat: Sequence[bytes]) -> Iterable[tuple[bytes, bytes]]:
+    """A hash as a script answers with it."""
+    return zip(flat[::2], flat[1::2], strict=True)
 
 
 def _shown(blob: bytes | None, kind: Any) -> Any:

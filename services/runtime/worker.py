@@ -50,10 +50,11 @@ from services.runtime.metrics import (
     Metrics,
 )
 from services.runtime.programs import ProgramsFeed
+from services.runtime.redis_client import connect, servers_of, to
 from services.runtime.sender import Sender
 from services.runtime.settings import Settings
 from services.runtime.stage import Stage
-from services.runtime.store import TRANSIENT, Commit, Outgoing, RedisCellStore, Verdict, connect, run_of, tag
+from services.runtime.store import TRANSIENT, Commit, Outgoing, RedisCellStore, Verdict
 from services.runtime.topics_admin import concern, refuse_unfit_topics
 from services.runtime.worker_health import serve
 from services.runtime.worker_metrics import CellsShown
@@ -193,7 +194,6 @@ class _OpenCell:
 
     def __init__(self, keeper: "Keeper", cell: Cell, store: RedisCellStore) -> None:
         self._keeper, self.cell, self._store = keeper, cell, store
-        self._run = ""
         self._batches: asyncio.Queue[tuple[str, list[Any]] | None] = asyncio.Queue()
         self._unsent: asyncio.Queue[list[Outgoing] | None] = asyncio.Queue(UNSENT_BATCHES)
         self._tasks: list[asyncio.Task[None]] = []
@@ -219,11 +219,9 @@ class _OpenCell:
         ]
         self.tell_news()
 
-    async def seen_whole(self, run: str) -> None:
-        """Nothing of the cell is lost in this run of the server."""
-        if run != self._run:
-            await self._store.whole(self.cell.epoch, run)
-            self._run = run
+    async def is_whole(self) -> bool:
+        """Whether Redis has what this process has committed, or it is another owner's cell by now; if so it is read."""
+        return await self._store.whole(self.cell.epoch, self.cell.commits)
 
     def tell_news(self) -> None:
         """Let the cell fold the program versions that it has not folded yet, after the batches before it."""
@@ -296,7 +294,7 @@ class _OpenCell:
         except GivenUp:
             await self._unsent.put(None)
         except Fenced:
-            if await self._lost():
+            if await self._has_lost():
                 self._closing = True
                 await self._unsent.put(None)
                 return self._keeper.open_anew(self.cell)
@@ -311,10 +309,10 @@ class _OpenCell:
             log.critical("the cell failed before its commit", extra={"cell": self.cell.name}, exc_info=True)
             _end(FAILED_EXIT)
 
-    async def _lost(self) -> bool:
+    async def _has_lost(self) -> bool:
         """Whether the fence was Redis' that lost data. A Redis that does not answer is for the next process to see."""
         with contextlib.suppress(*TRANSIENT):
-            return await self._keeper.has_lost(self.cell)
+            return not await self.is_whole()
         return False
 
 
@@ -464,21 +462,16 @@ class Keeper:
             self._room.clear()
             await self._room.wait()
 
-    async def has_lost(self, cell: Cell) -> bool:
-        """Whether Redis lacks what this process has committed, rather than another owner having taken the cell."""
-        own = (cell.epoch, cell.commits)  # before the question: the cell goes on meanwhile
-        found = await self._redis.hmget(f"{tag(cell.stage.name, cell.partition)}:meta", ["epoch", "commits"])
-        epoch, commits = (int(value or 0) for value in found)
-        return epoch < own[0] or (epoch == own[0] and commits < own[1])
-
     async def look_at_redis(self) -> None:
-        """Open the cells anew when Redis has lost something of one; else let them be read there."""
-        run = run_of(await self._redis.info("server"))
+        """Open the cells anew when Redis has lost something of one; else let them be read there.
+
+        One that is out of reach is looked at the next time: others may be on another server.
+        """
         for opened in list(self._cells.values()):
-            if await self.has_lost(opened.cell):
-                self.open_anew(opened.cell)
-                return
-            await opened.seen_whole(run)
+            with contextlib.suppress(*TRANSIENT):
+                if not await opened.is_whole():
+                    self.open_anew(opened.cell)
+                    return
 
     def let_rest(self) -> None:
         for cell in self._cells.values():
@@ -521,12 +514,13 @@ async def refuse_unfit_store(redis: Any, partitions: int) -> None:
 
     One that persists nothing is only a warning: what it loses is folded again, which takes time and no money.
     """
-    memory = await redis.info("memory")
-    policy = memory.get("maxmemory_policy", "noeviction")
-    if memory.get("maxmemory") and policy != "noeviction":
-        raise StoreRefused(f"Redis evicts keys ({policy}): set maxmemory-policy noeviction")
-    if not (await redis.info("persistence")).get("aof_enabled", 1):
-        log.warning("Redis keeps no append-only file, so a restart of it costs a rebuild: set appendonly yes")
+    for server in await servers_of(redis):
+        memory, at = await redis.info("memory", **to(server)), f" at {server.name}" if server else ""
+        policy = memory.get("maxmemory_policy", "noeviction")
+        if memory.get("maxmemory") and policy != "noeviction":
+            raise StoreRefused(f"Redis{at} evicts keys ({policy}): set maxmemory-policy noeviction")
+        if not (await redis.info("persistence", **to(server))).get("aof_enabled", 1):
+            log.warning("Redis%s keeps no append-only file, so a restart of it costs a rebuild: set appendonly yes", at)
     await redis.set("refstream:partitions", partitions, nx=True)
     known = int(await redis.get("refstream:partitions"))
     if known != partitions:
@@ -601,8 +595,7 @@ def build_app(service: str, settings: Settings) -> Any:
     async def look_at_redis() -> None:
         while not app.should_stop:
             await app.sleep(LOOK_AT_REDIS_EVERY_SECONDS)
-            with contextlib.suppress(*TRANSIENT):
-                await keeper.look_at_redis()
+            await keeper.look_at_redis()
             keeper.let_rest()
 
     @app.task  # type: ignore[untyped-decorator]

@@ -31,8 +31,9 @@ from services import payouts
 from services.payouts import ledger
 from services.runtime.codec import Codec
 from services.runtime.faults import POINTS
+from services.runtime.redis_client import connect
 from services.runtime.settings import Settings
-from services.runtime.store import RedisReader, connect
+from services.runtime.store import RedisReader
 from services.runtime.worker import FENCED_EXIT
 from tests.conftest import DATA_SECRETS, Stack
 from tests.worlds import balance, shown, world

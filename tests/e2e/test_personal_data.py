@@ -23,8 +23,8 @@ from schemas.money import Money
 from schemas.topics import TOPICS
 from services.cli.token import Role, signed
 from services.runtime.codec import SEALED, Codec
+from services.runtime.redis_client import connect
 from services.runtime.settings import Settings
-from services.runtime.store import connect
 from services.runtime.topic_log import entries
 from tests.e2e.conftest import Running
 from tests.over_kafka import SERVICES, publish, settle

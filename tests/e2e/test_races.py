@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 
 from services.cli.token import Role, signed
 from services.runtime.http import Problem
-from services.runtime.http.rates import PREFIX, WINDOW_SECONDS, RateLimits, pool_of
+from services.runtime.http.rates import PREFIX, WINDOW_SECONDS, RateLimits, counting_client
 from tests.conftest import Stack
 from tests.e2e.conftest import Running
 
@@ -131,8 +131,8 @@ async def test_one_key_at_once_is_one_withdrawal(running: Running, tmp_path: Pat
 
 async def test_a_limit_holds_over_processes_that_share_a_redis(stack: Stack) -> None:
     own = stack.settings.model_copy(update={"rate_limit_partner": 20})
-    pools = [pool_of(own) for _ in range(3)]
-    processes = [RateLimits.over(own, pool) for pool in pools]
+    clients = [counting_client(own) for _ in range(3)]
+    processes = [RateLimits.over(own, client) for client in clients]
     calls = (processes[each % 3].count("partner", "limited") for each in range(1000))
     answers = await asyncio.gather(*calls, return_exceptions=True)
     assert all(isinstance(answer, Problem) and answer.code == "rate_limited" for answer in answers if answer)
@@ -140,5 +140,5 @@ async def test_a_limit_holds_over_processes_that_share_a_redis(stack: Stack) -> 
     async with Redis.from_url(stack.redis) as redis:
         keys = [key async for key in redis.scan_iter(f"{PREFIX}:*limited*")]
         assert keys and all([0 < await redis.ttl(key) <= 2 * WINDOW_SECONDS for key in keys])
-    for pool in pools:
-        await pool.aclose()
+    for client in clients:
+        await client.aclose()

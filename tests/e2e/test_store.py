@@ -11,6 +11,7 @@ from redis.exceptions import ResponseError
 from services.runtime.journal import Last
 from services.runtime.memory import MemoryStore
 from services.runtime.reader import Rebuilding
+from services.runtime.redis_client import connect
 from services.runtime.simulate import World
 from services.runtime.store import (
     Commit,
@@ -19,9 +20,7 @@ from services.runtime.store import (
     RedisCellStore,
     RedisReader,
     Verdict,
-    connect,
     rows_keys,
-    run_of,
     tag,
 )
 from tests.conftest import Stack
@@ -256,21 +255,26 @@ def test_a_cell_is_read_in_the_run_of_the_server_alone_in_which_its_owner_found_
 
     async def scene(store: RedisCellStore, stage: str) -> None:
         redis = connect(stack.redis)
-        run = run_of(await redis.info("server"))
         try:
             opened = await store.open()
-            await store.commit(_commit(1, "w:1"))
+            commit = _commit(1, "w:1")
+            commit.positions["commits"] = (0, 1)
+            await store.commit(commit)
             assert await store.peek(stage, 0, "c1") == b"\x00\xffstate"
             await redis.hset(f"{tag(stage, 0)}:meta", "ready", "another run")
             with pytest.raises(Rebuilding):
                 await store.peek(stage, 0, "c1")
-            await store.whole(opened.epoch - 1, run)  # a former owner knows nothing of it
+            assert await store.whole(opened.epoch - 1, 1)  # a former owner knows nothing of it
             with pytest.raises(Rebuilding):
                 await store.peek(stage, 0, "c1")
-            await store.whole(opened.epoch, run)
+            assert not await store.whole(opened.epoch, 2)  # what is there is older than what its owner has committed
+            assert not await store.whole(opened.epoch + 1, 0)
+            with pytest.raises(Rebuilding):
+                await store.peek(stage, 0, "c1")
+            assert await store.whole(opened.epoch, 1)
             assert await store.peek(stage, 0, "c1") == b"\x00\xffstate"
             await redis.hset(f"{tag(stage, 0)}:meta", "ready", "0")
-            await store.whole(opened.epoch, run)  # it is behind its journal, whatever run this is
+            await store.whole(opened.epoch, 1)  # it is behind its journal, whatever run this is
             with pytest.raises(Rebuilding):
                 await store.peek(stage, 0, "c1")
         finally:

@@ -7,8 +7,9 @@ import pytest
 
 from services import payouts
 from services.cli.service import Service
+from services.runtime.redis_client import connect
 from services.runtime.settings import Settings
-from services.runtime.store import connect, tag
+from services.runtime.store import tag
 from tests.e2e.conftest import Running
 from tests.journey import journeys
 from tests.over_kafka import check, play

@@ -13,7 +13,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from schemas.topics import CUSTOMERS, PAYMENTS, PROFILES
-from services.runtime.store import connect
+from services.runtime.redis_client import connect
 from services.runtime.topics_admin import TopicsRefused, _configs_of, ensure_topics, refuse_unfit_topics, wanted
 from services.runtime.worker import StoreRefused, refuse_unfit_store
 from tests.conftest import Stack

@@ -11,9 +11,9 @@ import httpx
 
 from schemas.faults import Kind, Verified
 from services.runtime.cell import EDGE_HEADER, NUMBER_HEADER
-from tests.faults.playground import Fault, Harm, Playground, playground
+from tests.faults.playground import Fault, Ground, Harm, Playground, playground
 from tests.faults.rounds import LONG, Round, machine, rounds_of
-from tests.journey import Journey, journeys
+from tests.journey import Journey
 from tests.over_kafka import Played, check, play
 
 FOLDED_SECONDS = 240
@@ -25,11 +25,16 @@ VERIFIED = re.compile(r"(\d+) records of (\d+) cells folded again in [\d.]+ s: (
 def prepared(folder: Path) -> Iterator[Playground]:
     """A playground with journeys on it from before all faults."""
     with playground(folder) as made:
-        before = journeys(BEFORE)
-        played = play(made.settings, before, FOLDED_SECONDS)
-        for journey in before:
-            check(journey, played, made.get)
+        play_before(made, made.journeys(BEFORE))
         yield made
+
+
+def play_before(ground: Ground, before: Sequence[Journey]) -> None:
+    """What the witness asks for."""
+    played = play(ground.settings, before, FOLDED_SECONDS)
+    for journey in before:
+        check(journey, played, ground.get)
+    ground.before = before
 
 
 def play_all_under(ground: Playground, kind: Kind, fault: Fault) -> None:
@@ -39,22 +44,22 @@ def play_all_under(ground: Playground, kind: Kind, fault: Fault) -> None:
         play_under(ground, f"{initials}{round_.number}", round_, [fault] * round_.times)
 
 
-def play_under(ground: Playground, tag: str, round_: Round, faults: Sequence[Fault]) -> None:
+def play_under(ground: Ground, tag: str, round_: Round, faults: Sequence[Fault]) -> None:
     """One round: the journeys are played while the faults happen, one after the other; then everything is checked."""
     own: list[Journey] = []
     with Witness(ground) as seen, Harm(ground, faults, random.Random(round_.seed)) as harm:
         while not own or (LONG and harm.goes_on):
-            again = journeys(f"{tag}.{len(own)}.")
+            again = ground.journeys(f"{tag}.{len(own)}.")
             play(ground.settings, again, FOLDED_SECONDS)
             own += again
-    assert harm.failures == [], round_.seed
+    assert harm.failures == [], (round_.seed, harm.failures)
     assert seen == set(), (round_.seed, seen)
     round_.recoveries = harm.recoveries
     print(round_.seed, "out again after", *(f"{seconds:.1f}" for seconds in harm.recoveries), "s")
     all_is_right(ground, own, round_)
 
 
-def all_is_right(ground: Playground, own: Sequence[Journey], round_: Round) -> Played:
+def all_is_right(ground: Ground, own: Sequence[Journey], round_: Round) -> Played:
     """That the journeys came out right and everything else holds. Notes in the round what was checked."""
     played = play(ground.settings, [], FOLDED_SECONDS)
     for journey in own:
@@ -64,7 +69,7 @@ def all_is_right(ground: Playground, own: Sequence[Journey], round_: Round) -> P
     return played
 
 
-def the_rest_is_right(ground: Playground, played: Played, round_: Round) -> None:
+def the_rest_is_right(ground: Ground, played: Played, round_: Round) -> None:
     """Edges, books, and Redis beside the log."""
     _edges_have_no_holes(played, ground.forged)
     _books_add_up(ground, played)
@@ -77,9 +82,9 @@ def the_rest_is_right(ground: Playground, played: Played, round_: Round) -> None
 class Witness:
     """Somebody who asks for a partner's balance all the time. Answers what was seen beside the one right answer."""
 
-    def __init__(self, ground: Playground) -> None:
+    def __init__(self, ground: Ground) -> None:
         self._ground, self._over, self.seen = ground, threading.Event(), set[str]()
-        wanted = next(dict(line) for journey in journeys(BEFORE) for line in journey.expected("balance"))
+        wanted = next(dict(line) for journey in ground.before for line in journey.expected("balance"))
         self._path = f"/payouts/partners/{wanted['partner_id']}/balance"
         self._thread = threading.Thread(target=self._look)
 
@@ -117,7 +122,7 @@ def _edges_have_no_holes(played: Played, forged: Collection[tuple[str, int, int]
                 highest[edge] = max(number, highest.get(edge, 0))
 
 
-def _books_add_up(ground: Playground, played: Played) -> None:
+def _books_add_up(ground: Ground, played: Played) -> None:
     """Of every partner who ever earned: what was earned less what was undone is pending, available, paid or used."""
     partners = {
         record.key.decode() for record in played.records["commissions"] if b"commission.accrued" in record.value

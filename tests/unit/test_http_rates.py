@@ -12,7 +12,7 @@ from limits.aio.storage import MemoryStorage
 from redis.exceptions import ConnectionError as RedisUnreachable
 
 from services.runtime.http import Problem, TheCaller, TheVisitor, service_app
-from services.runtime.http.rates import REFUSAL_DELAY_SECONDS, WINDOW_SECONDS, RateLimits, network_of, pool_of
+from services.runtime.http.rates import REFUSAL_DELAY_SECONDS, WINDOW_SECONDS, RateLimits, counting_client, network_of
 from services.runtime.settings import Settings
 from tests.http_fakes import FakeReader, bearer, resources_over, settings
 
@@ -142,11 +142,11 @@ async def test_when_nothing_can_be_counted_requests_go_on() -> None:
 
 async def test_a_redis_that_is_away_costs_a_request_next_to_nothing() -> None:
     own = Settings(redis="redis://127.0.0.1:1", rate_limit_partner=1)
-    pool = pool_of(own)
+    redis = counting_client(own)
     began = time.monotonic()
-    await RateLimits.over(own, pool).count("partner", "p-1")
+    await RateLimits.over(own, redis).count("partner", "p-1")
     assert time.monotonic() - began < 1
-    await pool.aclose()
+    await redis.aclose()
 
 
 @pytest.mark.parametrize(

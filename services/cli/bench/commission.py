@@ -15,8 +15,9 @@ from services.cli.demo.steps import Steps
 from services.cli.service import Service
 from services.payouts import LEDGER
 from services.runtime.codec import Codec
+from services.runtime.redis_client import connect
 from services.runtime.settings import Settings
-from services.runtime.store import RedisReader, connect
+from services.runtime.store import RedisReader
 
 FOLDING = (Service.commission, Service.payouts)
 KILLED_AT = 0.4

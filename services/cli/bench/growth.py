@@ -12,7 +12,7 @@ from services.cli.bench.load import publish
 from services.cli.bench.result import Run
 from services.cli.bench.workload import Workload
 from services.cli.demo.steps import Steps
-from services.runtime.store import connect
+from services.runtime.redis_client import connect
 
 PAYMENTS_EACH = 12
 

@@ -7,8 +7,9 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from services.cli.service import Service
+from services.runtime.redis_client import connect
 from services.runtime.settings import Settings
-from services.runtime.store import connect, tag
+from services.runtime.store import tag
 from services.runtime.worker import stages_of
 
 

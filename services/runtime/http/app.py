@@ -5,7 +5,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Annotated, Any
 
 from fastapi import APIRouter, FastAPI, Path
-from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
 from starlette.responses import Response
@@ -19,10 +18,11 @@ from services.runtime.http.health import health_routes
 from services.runtime.http.middleware import LimitBody, Measured, SafeHeaders
 from services.runtime.http.openapi import DESCRIPTIONS, document
 from services.runtime.http.problems import install
-from services.runtime.http.rates import RateLimits, pool_of
+from services.runtime.http.rates import RateLimits, counting_client
 from services.runtime.http.resources import Resources, TheCommands
 from services.runtime.metrics import Metrics
 from services.runtime.programs import ProgramsFeed
+from services.runtime.redis_client import connect
 from services.runtime.settings import Settings
 from services.runtime.stage import Stage
 from services.runtime.store import RedisReader
@@ -93,9 +93,8 @@ def _takes_commands(service: str) -> bool:
 
 async def _open(service: str, settings: Settings, metrics: Metrics, open_things: AsyncExitStack) -> Resources:
     """Everything an API needs, closed again in reverse order by `open_things`."""
-    redis = Redis.from_url(
+    redis = connect(
         settings.redis_url(),
-        decode_responses=False,
         socket_connect_timeout=REDIS_CONNECT_SECONDS,
         socket_timeout=REDIS_REPLY_SECONDS,
         health_check_interval=30,
@@ -112,7 +111,7 @@ async def _open(service: str, settings: Settings, metrics: Metrics, open_things:
         open_things.push_async_callback(log.stop)
         await log.start()
         commands = Commands(service, settings, reader, log.write, metrics)
-    counting = pool_of(settings)
+    counting = counting_client(settings)
     open_things.push_async_callback(counting.aclose)
     return Resources(settings, reader, feed, commands, redis, RateLimits.over(settings, counting))
 

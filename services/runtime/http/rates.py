@@ -21,12 +21,11 @@ from limits import RateLimitItem, RateLimitItemPerSecond
 from limits.aio.storage import Storage
 from limits.aio.storage.redis import RedisStorage
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
-from redis.asyncio import ConnectionPool
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
+from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from services.runtime.http.problems import Problem
+from services.runtime.redis_client import connect
 from services.runtime.settings import Settings
 
 WINDOW_SECONDS = 30
@@ -38,14 +37,20 @@ REFUSAL_DELAY_SECONDS = 0.1  # a caller who waits for each answer asks so often 
 MAX_TALLIES = 10_000  # then all are forgotten: what was counted ahead is lost, no limit is widened
 
 
-def pool_of(settings: Settings) -> ConnectionPool:
+def counting_client(settings: Settings) -> Redis:
     """Connections for counting: they give up soon and try nothing twice."""
-    return ConnectionPool.from_url(
-        settings.redis_url(),
-        socket_connect_timeout=REDIS_SECONDS,
-        socket_timeout=REDIS_SECONDS,
-        retry=Retry(NoBackoff(), 0),
-    )
+    return connect(settings.redis_url(), socket_connect_timeout=REDIS_SECONDS, socket_timeout=REDIS_SECONDS)
+
+
+class _Storage(RedisStorage):
+    """Over a client of ours, be it a cluster's: the keys of one caller share a hash tag."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+        super().__init__("redis://", implementation="redispy", key_prefix=PREFIX)
+
+    def configure_bridge(self) -> None:
+        self.bridge.connection_getter = lambda readonly: self._redis  # type: ignore[attr-defined]
 
 
 @dataclass(slots=True)
@@ -69,15 +74,9 @@ class RateLimits:
         self._tallies: dict[tuple[str, str], _Tally] = {}
 
     @classmethod
-    def over(cls, settings: Settings, pool: ConnectionPool) -> "RateLimits":
+    def over(cls, settings: Settings, redis: Redis) -> "RateLimits":
         """Counted in Redis."""
-        storage = RedisStorage(
-            settings.redis_url(),
-            implementation="redispy",
-            key_prefix=PREFIX,
-            connection_pool=pool,  # type: ignore[arg-type]
-        )
-        return cls(settings, storage)
+        return cls(settings, _Storage(redis))
 
     async def count(self, kind: str, who: str) -> None:
         """One more request of a role's caller, or of a visitor (`public`).
