@@ -14,7 +14,7 @@ key, so all events of a key meet here. A batch takes five steps:
 - Between 4 and the end of 5 the outbox holds what was decided; the next owner sends it again before it folds anything.
   Ids, order and bytes are the same, and every record carries its *edge* (this cell) and a number without holes per edge
   and target partition: a receiver drops a number that it has seen, and a hole stops it.
-- Redis that went back to an older copy has another count of commits, which 4 checks as well: fenced, and see below.
+- Redis that went back to an older copy has another count of commits, which 2 and 4 check as well: fenced, see below.
 - An owner that was paused and wakes up after a successor took over fails the epoch check of 4 and drops everything.
   What it still sends of an earlier commit is what the successor has sent too, under the same numbers.
 - A reply of 4 that got lost is asked for again with the same writer token: "mine already" is not another writer.
@@ -29,13 +29,13 @@ key, so all events of a key meet here. A batch takes five steps:
 - **Redis loses what it had** (emptied, or restored from an older copy). The journal has an entry per commit, so an
   owner that finds fewer commits in Redis than entries folds those again (`replay`), to the same bytes, and goes on
   behind them. Nobody may read the cell meanwhile. What was committed without an entry has said nothing: it is folded
-  anew. Where the entries do not follow on what Redis has (a copy of no single moment) it is thrown away (`empty`).
+  anew. Where what Redis has and the entries are not one chain (a copy from before something else was decided under the
+  same numbers, or of no single moment) it is thrown away (`empty`).
 - Errors: whatever is transient is repeated within a limit; anything else ends the process before 4. No exception is
   swallowed, no batch is skipped.
 """
 
 import asyncio
-import hashlib
 import logging
 import uuid
 from collections import OrderedDict
@@ -57,7 +57,7 @@ from services.runtime.faults import reach
 from services.runtime.journal import Diverged, Entry, Last, Learnt, LookedUp
 from services.runtime.reader import Rebuilding
 from services.runtime.stage import Answer, Change, Context, DeadLetter, Emit, Missing, Record, Rows, Stage
-from services.runtime.store import TRANSIENT, CellStore, Commit, Outgoing, Verdict, tag
+from services.runtime.store import TRANSIENT, CellStore, Commit, Fenced, Moment, Outgoing, Verdict, tag
 from services.runtime.tally import Tally, tallied, tallies
 from services.runtime.tracing import Headers, onward
 
@@ -69,10 +69,6 @@ LEARNT_KEYS = 1_000
 """How many keys one commit of `learn` takes in."""
 PATIENCE_SECONDS = 30.0
 """How long a cell waits for what is transient (Redis, a program version on its way) before its process ends."""
-
-
-class Fenced(Exception):
-    """Another owner has taken the cell over: drop everything and give it up."""
 
 
 class Superseded(Exception):
@@ -96,10 +92,6 @@ Taken = Sequence[tuple[Record, border.Folded | border.PutBack | border.Ignored |
 """Records, each with what the border takes it for."""
 
 
-def _new_digest() -> Any:
-    return hashlib.blake2b(digest_size=8)
-
-
 @dataclass(slots=True)
 class _Batch:
     """The overlay of one batch: what its events have changed so far, on top of what was loaded.
@@ -116,7 +108,7 @@ class _Batch:
     programs: Programs = field(default_factory=Programs)
     looked_up: dict[tuple[str, str], bytes | None] = field(default_factory=dict)
     said: dict[str, int] = field(default_factory=dict)
-    digest: Any = field(default_factory=_new_digest)
+    digest: Any = field(default_factory=journal.new_digest)
 
 
 class Cell:
@@ -154,6 +146,8 @@ class Cell:
         self._known: dict[str, int] = {}
         self.journal_end = 0
         """The offset behind what the owner knows of its journal."""
+        self.is_astray = False
+        """Whether Redis holds commits that are not the journal's: it went back to a copy of what never came to be."""
         self.said_differently = 0
         self.let_go = False
         self.folded_at: dict[str, int] = {}
@@ -173,6 +167,9 @@ class Cell:
         self._epoch, self._meta = opened.epoch, dict(opened.meta)
         self._states.clear()
         self._known = self._counts(_KNOWN)
+        self.is_astray = last is not None and not self._is_of_the_chain(opened.outbox)
+        if self.is_astray:
+            return []
         left = [out for out in opened.outbox if out.number > self._last.sent]
         self._sent = left[0].number - 1 if left else self._meta.get("outbox", 0)
         if last is not None and not self.behind:
@@ -185,10 +182,10 @@ class Cell:
 
     def claim(self) -> Outgoing:
         """What an owner tells the journal before anything else: from here on no entry of a former one counts."""
-        return self._told(0, Entry(self.commits, self._epoch, self._last.sent, "", digest=bytes.fromhex(self._owner)))
+        return self._told(0, Entry(self.commits, self._epoch, self._last.sent, "", owner=bytes.fromhex(self._owner)))
 
     def is_superseded_by(self, last: Last) -> bool:
-        """Whether somebody has claimed the cell after its owner did, as the end of the journal shows it."""
+        """Whether the end of its journal shows the cell to be another's: a later owner, or an earlier of one epoch."""
         if last.epoch == self._epoch:
             return last.owner not in (b"", bytes.fromhex(self._owner))
         return last.epoch > self._epoch
@@ -206,7 +203,7 @@ class Cell:
     @property
     def behind(self) -> bool:
         """Whether the journal holds commits that Redis does not: they are to be folded again before anything else."""
-        return self.commits < self._last.number
+        return self.is_astray or self.commits < self._last.number
 
     @property
     def commits(self) -> int:
@@ -214,13 +211,26 @@ class Cell:
         return self._meta.get("commits", 0)
 
     @property
+    def _moment(self) -> Moment:
+        return Moment(self._epoch, self.commits)
+
+    @property
     def epoch(self) -> int:
         """Of this ownership: each has a higher one than those before."""
         return self._epoch
 
+    def _is_of_the_chain(self, outbox: Sequence[Outgoing]) -> bool:
+        """Whether what Redis holds ends with the journal's last entry, or goes on from it. With less, `replay` sees."""
+        if self.commits == self._last.number:
+            return self._meta.get("digest", 0) == self._last.digest
+        following = (entry for entry in self._entries(outbox) if entry.number == self._last.number + 1)
+        return all(entry.follows == self._last.digest for entry in following)
+
+    def _entries(self, outbox: Sequence[Outgoing]) -> list[Entry]:
+        return [journal.decoded(out.value) for out in outbox if out.topic == JOURNALS[self.stage.name].name]
+
     def _refuse_a_short_log(self, left: Sequence[Outgoing]) -> None:
-        entries = [out for out in left if out.topic == JOURNALS[self.stage.name].name]
-        first = journal.decoded(entries[0].value).number if entries else self.commits + 1
+        first = next((entry.number for entry in self._entries(left)), self.commits + 1)
         if first > self._last.number + 1:
             raise LogBehind(
                 f"{self.name} has committed {self.commits} batches, its journal ends at {self._last.number}: Kafka has "
@@ -266,6 +276,10 @@ class Cell:
         of = dict(self._meta)  # a copy at once: who shows it to Prometheus is another thread
         return {name.removeprefix(prefix): count for name, count in of.items() if name.startswith(prefix)}
 
+    async def let_read(self) -> None:
+        """Let the cell be read: its owner has found it whole."""
+        await self._patiently(lambda: self._store.whole(self._epoch, self.commits))
+
     # --- one batch --------------------------------------------------------------------------------------------------
 
     async def fold(self, topic_name: str, records: Sequence[Record]) -> list[Outgoing]:
@@ -304,7 +318,7 @@ class Cell:
     def _begin_entry(self, batch: _Batch, programs: Programs) -> None:
         """What is decided from here on is one entry of the journal, which has the outbox's next number itself."""
         batch.programs = programs
-        batch.looked_up, batch.said, batch.digest = {}, {}, _new_digest()
+        batch.looked_up, batch.said, batch.digest = {}, {}, journal.new_digest()
         batch.commit.meta["commits"] = self._number(batch, "commits") + 1
         batch.commit.meta["outbox"] = self._number(batch, "outbox") + 1
 
@@ -313,7 +327,7 @@ class Cell:
         counts = batch.programs.counts()
         news = {program_id: count for program_id, count in counts.items() if self._known.get(program_id) != count}
         self._learn_of(batch, news)
-        return Entry(
+        entry = Entry(
             number=batch.commit.meta["commits"],
             epoch=self._epoch,
             sent=self._sent,
@@ -322,9 +336,12 @@ class Cell:
             programs=news,
             looked_up=tuple(LookedUp(*at, shown) for at, shown in batch.looked_up.items()),
             said=batch.said,
-            digest=batch.digest.digest(),
+            follows=self._meta.get("digest", 0),
             **of,
         )
+        entry = journal.sealed(entry, batch.digest)
+        batch.commit.meta["digest"] = entry.digest
+        return entry
 
     async def rest(self) -> list[Outgoing]:
         """Note in the journal that all was sent, with nothing else in hand. Answers the note, to be sent, or nothing.
@@ -345,7 +362,7 @@ class Cell:
             raise Fenced(self.name)
         self._meta, self._known = {}, {}
         self._states.clear()
-        self.said_differently = 0
+        self.said_differently, self.is_astray = 0, False
 
     async def replay(self, told: Sequence[tuple[Entry, Sequence[Record]]]) -> list[Outgoing]:
         """Fold again what journal entries tell of, in one commit. Answers what may not have been sent by then.
@@ -364,8 +381,9 @@ class Cell:
         for (entry, _), taken, news in zip(told, all_taken, learnt, strict=True):
             self._learn_of(batch, entry.programs)
             self._begin_entry(batch, (await self._at_least(self._known)).upto(self._known))
-            if batch.commit.meta["commits"] != entry.number:
-                raise Diverged(f"{self.name}: entry {entry.number} follows on {batch.commit.meta['commits'] - 1}")
+            if batch.commit.meta["commits"] != entry.number or self._number(batch, "digest") != entry.follows:
+                raise Diverged(f"{self.name}: entry {entry.number} does not follow on what Redis holds")
+            batch.commit.meta["digest"] = entry.digest
             batch.looked_up = {(at.where, at.name): at.shown for at in entry.looked_up}
             said = len(batch.commit.outbox)
             await self._fold_taken(batch, BY_NAME[entry.topic], taken, again=True)
@@ -380,6 +398,7 @@ class Cell:
         if batch.commit.meta["commits"] >= self._last.number:
             batch.commit.ready = True
         await self._write(batch)
+        self._sent = min(self._last.sent, self._meta["outbox"])
         return batch.commit.outbox
 
     def _advance(self, batch: _Batch, entry: Entry) -> None:
@@ -404,7 +423,7 @@ class Cell:
             batch.commit.meta["outbox"] += sum(entry.said.values()) - sum(batch.said.values())
             for mark, count in entry.said.items():
                 batch.commit.meta[mark] = self._number(batch, mark) + count
-        elif batch.digest.digest() != entry.digest:
+        elif journal.sealed(entry, batch.digest) != entry:
             self.said_differently += 1
 
     async def _published_again(self, entry: Entry) -> list[tuple[str, Event]]:
@@ -504,7 +523,7 @@ class Cell:
         """
         found: dict[str, ProgramPublished] = {}
         named = [(published.program_id.encode(), published) for published in news]
-        async for states in self._store.scan():
+        async for states in self._store.scan(self._moment):
             for key, blob in states.items():
                 # Looking for the id is cheaper than decoding, and most states are of other programs.
                 plain = self._codec.plain(blob, self._tag, key)
@@ -562,7 +581,7 @@ class Cell:
         unknown = [key for key in keys if key not in self._states]
         rows = list(dict.fromkeys((key, row_id) for key, event in events for row_id in self.stage.row_ids(event)))
         commands = list(dict.fromkeys(command for _, event in events if (command := _command_of(event))))
-        loaded = await self._patiently(lambda: self._store.load(unknown, rows, commands))
+        loaded = await self._patiently(lambda: self._store.load(unknown, rows, commands, self._moment))
         for key in keys:
             self._have(batch, key, loaded.states.get(key))
         for key, row_id in rows:
@@ -586,10 +605,10 @@ class Cell:
         """Load what a step found missing."""
         match missing.what:
             case ("rows",):
-                stored = await self._patiently(lambda: self._store.load_rows(key))
+                stored = await self._patiently(lambda: self._store.load_rows(key, self._moment))
                 batch.rows[key].fill({row_id: self._row(key, row_id, blob) for row_id, blob in stored.items()})
             case ("own", other):
-                loaded = await self._patiently(lambda: self._store.load([other], [], []))
+                loaded = await self._patiently(lambda: self._store.load([other], [], [], self._moment))
                 self._have(batch, other, loaded.states.get(other))
             case ("peek", where, name) if where in self.stage.outside:
                 batch.looked_up[where, name] = msgspec.msgpack.encode(self.stage.outside[where](name))

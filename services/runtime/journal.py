@@ -7,20 +7,27 @@ So each commit writes one entry to the cell's own journal topic, before anything
     which records      a topic and a range of its offsets; or the keys that a late program version was folded for; or
                        nothing, after a rest, to note that all was sent
     what was known     how many versions of each program, and what the rules looked up outside of the cell
-    what was said      how many records to each topic and partition, and a digest of them all
+    what was said      how many records to each topic and partition
+    what it follows    the digest of the entry before it; its own is of all that, and of the records that were said
 
 Steps are pure, so the entries and the topics give every state again, byte for byte, wherever and whenever they are
 folded; what is said then is what was said, under the same numbers, and need not be sent again. An entry holds ids and
 digests alone, nothing personal. See docs/decisions/0013.
 
+The digests make the entries a chain: who knows the last one knows all that a cell has ever done, and whether what Redis
+holds is that, or something that never came to be. See docs/decisions/0020.
+
 The journal's order on the log also decides between two who hold a cell for theirs, whatever becomes of Redis: each
 owner begins with a *claim*, and an entry behind the claim of a later owner does not count. See docs/decisions/0017.
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 
 class Learnt(msgspec.Struct, frozen=True, array_like=True):
@@ -44,8 +51,9 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
 
     `start`, `end`: the offsets of `topic`, half-open; of the topic `programs`: `learnt` and `marks` instead.
     `sent`: up to which number of the outbox everything was seen to be sent. `programs`: how many versions are known of
-    each program, where more are than before. `said`: how many records, by topic and partition. `digest`: of all that.
-    A claim is an entry without a topic; its `number` is the commit that it goes on from, its `digest` the owner's id.
+    each program, where more are than before. `said`: how many records, by topic and partition. `follows`: the digest of
+    the entry before it, 0 for the first. `digest`: see `sealed`.
+    A claim is an entry without a topic, by `owner`; its `number` is the commit that it goes on from.
     """
 
     number: int
@@ -60,7 +68,9 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
     learnt: tuple[Learnt, ...] = ()
     marks: dict[str, int] = {}
     said: dict[str, int] = {}
-    digest: bytes = b""
+    follows: int = 0
+    digest: int = 0
+    owner: bytes = b""
 
     @property
     def is_claim(self) -> bool:
@@ -71,12 +81,14 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
 class Last:
     """The end of a cell's journal: the entry with the highest number that counts, and the highest epoch of all.
 
-    `owner`: who claimed the cell last with that epoch. `end`: the offset behind all that was looked at.
+    `sent`, `digest`: as that entry has them. `owner`: who claimed the cell first with that epoch. `end`: the offset
+    behind all that was looked at.
     """
 
     number: int = 0
     epoch: int = 0
     sent: int = 0
+    digest: int = 0
     owner: bytes = b""
     end: int = 0
 
@@ -97,16 +109,38 @@ def decoded(value: bytes | None) -> Entry:
     return _decoder.decode(value or b"")
 
 
+def new_digest() -> Any:
+    """Takes in what is said, record by record; see `sealed`."""
+    return hashlib.blake2b(digest_size=8)
+
+
+def sealed(entry: Entry, said: Any) -> Entry:
+    """The entry with its digest: of what it follows, of what it tells, and of the records `said`, whoever tells it."""
+    said.update(_encoder.encode(replace(entry, epoch=0, sent=0, digest=0)))
+    return replace(entry, digest=int.from_bytes(said.digest(), "big"))
+
+
+class Succession:
+    """Which entries count, told one after the other: those of a former owner behind a later one's claim do not."""
+
+    def __init__(self) -> None:
+        self._epoch = 0
+
+    def counts(self, entry: Entry) -> bool:
+        if entry.epoch < self._epoch:
+            return False
+        self._epoch = entry.epoch
+        return True
+
+
 def last_of(entries: Sequence[Entry], end: int = 0) -> Last:
     """Where a journal ends, from its last entries. Those sent again, or late by a former owner, are among them."""
-    number = epoch = sent = 0
-    owner = b""
-    for entry in entries:
-        if entry.epoch < epoch:
-            continue  # of a former owner, who does not know yet
+    last, succession = Entry(0, 0, 0, ""), Succession()
+    epoch, owner = 0, b""
+    for entry in filter(succession.counts, entries):
+        if entry.is_claim and entry.epoch > epoch:
+            owner = entry.owner
+        elif not entry.is_claim and entry.number >= last.number:
+            last = entry
         epoch = entry.epoch
-        if entry.is_claim:
-            owner = entry.digest
-        elif entry.number >= number:
-            number, sent = entry.number, entry.sent
-    return Last(number, epoch, sent, owner, end)
+    return Last(last.number, epoch, last.sent, last.digest, owner, end)

@@ -4,9 +4,10 @@ import itertools
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
 from services.runtime.journal import Last
-from services.runtime.store import Commit, Loaded, Opened, Outgoing, Verdict
+from services.runtime.store import Commit, Fenced, Loaded, Moment, Opened, Outgoing, Verdict
 
 _RUNS = itertools.count(1)
+_NOT_SAID, _CLOSED = -1, 0
 Peek = Callable[[str, int, str], bytes | None]
 """The committed state of a key, by stage, partition and key."""
 
@@ -17,8 +18,7 @@ class MemoryStore:
     def __init__(self, peek: Peek | None = None) -> None:
         self._peek = peek
         self.epoch, self.token = 0, ""
-        self.run = self._opened_in = next(_RUNS)
-        self._whole_in = 0
+        self.run, self._ready = next(_RUNS), _NOT_SAID
         self.meta: dict[str, int] = {}
         self.states: dict[str, bytes] = {}
         self.rows: dict[str, dict[str, bytes]] = {}
@@ -30,7 +30,7 @@ class MemoryStore:
         """As it is now, for going back to."""
         made = MemoryStore(self._peek)
         made.epoch, made.token = self.epoch, self.token
-        made._opened_in, made._whole_in = self._opened_in, self._whole_in
+        made._ready = self._ready
         made.meta, made.states, made.outbox = dict(self.meta), dict(self.states), dict(self.outbox)
         made.rows = {key: dict(rows) for key, rows in self.rows.items()}
         made.find, made.answers = dict(self.find), dict(self.answers)
@@ -38,34 +38,44 @@ class MemoryStore:
 
     async def open(self, last: Last = Last()) -> Opened:  # noqa: B008 (frozen)
         self.epoch = max(self.epoch, last.epoch) + 1
-        self._opened_in = self.run
-        self._whole_in = 0 if self.meta.get("commits", 0) < last.number else self.run
+        commits, digest = self.meta.get("commits", 0), self.meta.get("digest", 0)
+        if commits < last.number or (commits == last.number and digest != last.digest):
+            self._ready = _CLOSED
         return Opened(self.epoch, dict(self.meta), tuple(out for _, out in sorted(self.outbox.items())))
 
     async def empty(self, epoch: int, commits: int) -> bool:
         if (epoch, commits) != (self.epoch, self.meta.get("commits", 0)):
             return False
-        vars(self).update(vars(MemoryStore(self._peek)), epoch=epoch, run=self.run, _opened_in=self._opened_in)
+        vars(self).update(vars(MemoryStore(self._peek)), epoch=epoch, run=self.run, _ready=_CLOSED)
         return True
 
     @property
     def is_ready(self) -> bool:
         """Whether the cell may be read: its owner has found it whole since this memory is there."""
-        return self._whole_in == self.run
+        return self._ready == self.run
 
-    def whole(self, epoch: int) -> None:
-        """See `RedisCellStore.whole`."""
-        if epoch == self.epoch and self._whole_in:
-            self._opened_in = self._whole_in = self.run
+    async def whole(self, epoch: int, commits: int) -> bool:
+        if epoch == self.epoch and commits <= self.meta.get("commits", 0) and self._ready != _CLOSED:
+            self._ready = self.run
+        return epoch < self.epoch or (epoch == self.epoch and commits <= self.meta.get("commits", 0))
 
-    async def load(self, keys: Sequence[str], rows: Sequence[tuple[str, str]], commands: Sequence[str]) -> Loaded:
+    def _refuse_another(self, at: Moment) -> None:
+        if (self.epoch, self.meta.get("commits", 0)) != at:
+            raise Fenced
+
+    async def load(
+        self, keys: Sequence[str], rows: Sequence[tuple[str, str]], commands: Sequence[str], at: Moment
+    ) -> Loaded:
+        if keys or rows or commands:
+            self._refuse_another(at)
         return Loaded(
             {key: self.states[key] for key in keys if key in self.states},
             {(key, row): self.rows[key][row] for key, row in rows if row in self.rows.get(key, {})},
             frozenset(command for command in commands if command in self.answers),
         )
 
-    async def load_rows(self, key: str) -> Mapping[str, bytes]:
+    async def load_rows(self, key: str, at: Moment) -> Mapping[str, bytes]:
+        self._refuse_another(at)
         return dict(self.rows.get(key, {}))
 
     async def peek(self, stage: str, partition: int, key: str) -> bytes | None:
@@ -73,8 +83,9 @@ class MemoryStore:
             raise LookupError(f"{stage} is not at hand")
         return self._peek(stage, partition, key)
 
-    async def scan(self) -> AsyncIterator[Mapping[str, bytes]]:
+    async def scan(self, at: Moment) -> AsyncIterator[Mapping[str, bytes]]:
         for key in sorted(self.states):
+            self._refuse_another(at)
             yield {key: self.states[key]}
 
     async def commit(self, commit: Commit) -> Verdict:
@@ -85,7 +96,7 @@ class MemoryStore:
         if any(self.meta.get(name, 0) != expected for name, (expected, _) in commit.positions.items()):
             return Verdict.FENCED
         self.token = commit.token
-        self._whole_in = self._opened_in if commit.ready else self._whole_in
+        self._ready = self.run if commit.ready else self._ready
         self.meta |= {name: new for name, (_, new) in commit.positions.items()} | commit.meta
         self.states |= commit.states
         self.find |= commit.find

@@ -11,8 +11,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping, 
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
-from msgspec.structs import replace
-
 from schemas.topics import JOURNALS, PROGRAMS
 from services.runtime import journal
 from services.runtime.cell import Cell, LogBehind, Superseded
@@ -23,7 +21,9 @@ from services.runtime.store import Outgoing
 log = logging.getLogger(__name__)
 
 TAIL_RECORDS = 1_000
-"""How far from its end a journal is looked at for its last entry: those at the very end may be sent again or late."""
+"""How far from its end a journal is looked at for its last entry: those at the very end may be claims, sent again or
+late. Where all of them are, it is looked at from further back.
+"""
 AT_ONCE_RECORDS = 4_000
 AT_ONCE_ENTRIES = 1_000
 """How much one commit of a replay takes in."""
@@ -52,9 +52,13 @@ class LogReader(Protocol):
 async def last_entry(reader: LogReader, stage: str) -> Last:
     """Where the journal of the reader's partition ends."""
     topic = JOURNALS[stage].name
-    end = await reader.end(topic)
-    await reader.seek(topic, max(0, end - TAIL_RECORDS))
-    return journal.last_of([journal.decoded(record.value) for record in await reader.take(topic, end)], end)
+    end, back = await reader.end(topic), TAIL_RECORDS
+    while True:
+        await reader.seek(topic, max(0, end - back))
+        last = journal.last_of([journal.decoded(record.value) for record in await reader.take(topic, end)], end)
+        if last.number or back >= end:
+            return last
+        back *= 4
 
 
 async def opened(
@@ -77,8 +81,12 @@ async def opened(
         last = now  # a former owner was still writing, before the claim: that counts
     cell.journal_end = now.end
     if not cell.behind:
+        await cell.let_read()
         return left
-    log.warning("folding again what Redis lacks", extra={"cell": cell.name, "have": cell.commits, "of": last.number})
+    log.warning(
+        "folding again what Redis lacks",
+        extra={"cell": cell.name, "have": 0 if cell.is_astray else cell.commits, "of": last.number},
+    )
     return await _made_whole(cell, reader, last.number, left, progress)
 
 
@@ -108,7 +116,7 @@ async def confirm(
         end = await reader.end(topic)
         await reader.seek(topic, cell.journal_end)
         written = await reader.take(topic, end if start < 0 else max(start, cell.journal_end))
-    if cell.is_superseded_by(journal.last_of([journal.decoded(record.value) for record in written])):
+    if journal.last_of([journal.decoded(record.value) for record in written]).epoch > cell.epoch:
         raise Superseded(cell.name)
     cell.journal_end = end if start < 0 else max(cell.journal_end, start + count)
 
@@ -117,10 +125,10 @@ async def _made_whole(
     cell: Cell, reader: LogReader, upto: int, left: list[Outgoing], progress: Callable[[int], None]
 ) -> list[Outgoing]:
     """Fold what the cell lacks; once more from nothing where that does not follow on what it has."""
-    began_at = cell.commits
-    if not began_at:
-        await cell.empty()  # of what somebody left who was interrupted
+    if cell.is_astray or not cell.commits:
+        await cell.empty()  # of what never came to be, or of what somebody left who was interrupted
         left = []
+    began_at = cell.commits
     try:
         async for told in entries_after(cell, reader, upto):
             left += await cell.replay(told)
@@ -163,27 +171,23 @@ async def _entries(reader: LogReader, topic: str, after: int, upto: int) -> Asyn
     """Each entry that counts once, in order. Errors: Diverged where two commits have one number, or one is missing."""
     end = await reader.end(topic)
     at = number = after  # an entry's offset is never less than how many are before it
-    known: dict[int, Entry] = {}
-    epoch = 0
+    known: dict[int, int] = {}
+    succession = journal.Succession()
     await reader.seek(topic, at)
     while at < end and number < upto:
         step = min(end, at + TAIL_RECORDS)
         for record in await reader.take(topic, step):
             entry = journal.decoded(record.value)
-            if entry.epoch < epoch:
-                continue  # of a former owner, who did not know yet
-            epoch = entry.epoch
-            if entry.is_claim:
+            if not succession.counts(entry) or entry.is_claim:
                 continue
             if entry.number > number + 1:
                 raise Diverged(f"{topic} lacks the entry {number + 1}: {entry.number} comes after {number}")
             if entry.number <= number:
-                told = known.get(entry.number, entry)
-                if replace(entry, epoch=told.epoch) != told:  # who sends another's entry does so in its own name
+                if known.get(entry.number, entry.digest) != entry.digest:
                     raise Diverged(f"{topic} has two entries {entry.number}")
                 continue
             number = entry.number
-            known[number] = entry
+            known[number] = entry.digest
             known.pop(number - TAIL_RECORDS, None)
             if number <= upto:
                 yield entry

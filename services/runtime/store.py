@@ -18,7 +18,7 @@ its run itself, in the script that writes it and on the connection that reads: n
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Protocol, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 import msgspec
 import redis.asyncio as aioredis
@@ -74,6 +74,17 @@ class Commit:
     """Whether the cell is whole by it, so that it may be read."""
 
 
+class Fenced(Exception):
+    """The memory is not as the cell's owner knows it: another owner has taken over, or Redis has lost some of it."""
+
+
+class Moment(NamedTuple):
+    """A cell's memory as its owner knows it: under this owner's epoch, after so many commits. See decision 0021."""
+
+    epoch: int
+    commits: int
+
+
 class Verdict(Enum):
     APPLIED = "applied"
     MINE_ALREADY = "mine already"
@@ -95,7 +106,8 @@ class CellStore(Protocol):
     async def open(self, last: Last = ...) -> Opened:
         """Take ownership: a new epoch, above all of the journal's; what an earlier owner left.
 
-        Where the journal has more commits the cell is closed to readers until a commit says `ready`.
+        Where the journal has more commits, or another one under the last number, the cell is closed to readers until a
+        commit says `ready`. Else it is read as before, and where it was not, once its owner finds it `whole`.
         """
         ...
 
@@ -106,21 +118,32 @@ class CellStore(Protocol):
         """
         ...
 
-    async def load(self, keys: Sequence[str], rows: Sequence[tuple[str, str]], commands: Sequence[str]) -> Loaded: ...
+    async def load(
+        self, keys: Sequence[str], rows: Sequence[tuple[str, str]], commands: Sequence[str], at: Moment
+    ) -> Loaded:
+        """Errors, here and in the next two: Fenced where the memory is not as it was at that moment."""
+        ...
 
-    async def load_rows(self, key: str) -> Mapping[str, bytes]:
+    async def load_rows(self, key: str, at: Moment) -> Mapping[str, bytes]:
         """All rows of a key."""
+        ...
+
+    def scan(self, at: Moment) -> AsyncIterator[Mapping[str, bytes]]:
+        """Every key of the cell with its state, in pieces and no order, a key perhaps twice."""
         ...
 
     async def peek(self, stage: str, partition: int, key: str) -> bytes | None:
         """The committed state of a key of another cell. Errors: Rebuilding while that cell is not ready."""
         ...
 
-    def scan(self) -> AsyncIterator[Mapping[str, bytes]]:
-        """Every key of the cell with its state, in pieces and no order, a key perhaps twice. Only for its owner."""
-        ...
-
     async def commit(self, commit: Commit) -> Verdict: ...
+
+    async def whole(self, epoch: int, commits: int) -> bool:
+        """Let the cell be read where this is what its owner has committed. Answers whether it is, or another's by now.
+
+        A cell that `open` has closed stays so.
+        """
+        ...
 
     async def trim(self, epoch: int, upto: int) -> None:
         """Forget commits' records up to a number of the outbox: all of them were seen to be sent."""
@@ -181,19 +204,17 @@ _RUN = """
 local function run() return string.match(redis.call('INFO', 'server'), 'run_id:(%w+)') end
 """
 
-_OPEN = (
-    _RUN
-    + """
+_OPEN = """
 local epoch = redis.call('HINCRBY', KEYS[1], 'epoch', 1)
 if epoch <= tonumber(ARGV[1]) then
   epoch = tonumber(ARGV[1]) + 1
   redis.call('HSET', KEYS[1], 'epoch', epoch)
 end
-local behind = tonumber(redis.call('HGET', KEYS[1], 'commits') or '0') < tonumber(ARGV[2])
-redis.call('HSET', KEYS[1], 'ready', behind and '0' or run())
+local commits = tonumber(redis.call('HGET', KEYS[1], 'commits') or '0')
+local other = commits == tonumber(ARGV[2]) and (redis.call('HGET', KEYS[1], 'digest') or '0') ~= ARGV[3]
+if commits < tonumber(ARGV[2]) or other then redis.call('HSET', KEYS[1], 'ready', '0') end
 return {epoch, redis.call('HGETALL', KEYS[1]), redis.call('HVALS', KEYS[2])}
 """
-)
 
 _EMPTY = """
 if redis.call('HGET', KEYS[1], 'epoch') ~= ARGV[1] then return 0 end
@@ -291,7 +312,7 @@ class RedisCellStore:
 
     async def open(self, last: Last = Last()) -> Opened:  # noqa: B008 (frozen)
         keys = [self._key("meta"), self._key("outbox")]
-        epoch, flat, outbox = await self._open(keys=keys, args=[last.epoch, last.number])
+        epoch, flat, outbox = await self._open(keys=keys, args=[last.epoch, last.number, last.digest])
         meta = {
             name.decode(): int(value)
             for name, value in zip(flat[::2], flat[1::2], strict=True)
@@ -310,18 +331,28 @@ class RedisCellStore:
                 return False
         return True
 
-    async def load(self, keys: Sequence[str], rows: Sequence[tuple[str, str]], commands: Sequence[str]) -> Loaded:
+    def _refuse_another(self, found: Sequence[bytes | None], at: Moment) -> None:
+        if Moment(*(int(each or 0) for each in found)) != at:
+            raise Fenced(self._tag)
+
+    async def load(
+        self, keys: Sequence[str], rows: Sequence[tuple[str, str]], commands: Sequence[str], at: Moment
+    ) -> Loaded:
         wanted: dict[str, list[str]] = {}
         for key, row_id in rows:
             wanted.setdefault(key, []).append(row_id)
+        if not keys and not wanted and not commands:
+            return Loaded({}, {}, frozenset())
         async with self._redis.pipeline(transaction=False) as pipe:
+            pipe.hmget(self._key("meta"), Moment._fields)
             if keys:
                 pipe.hmget(self._key("state"), list(keys))
             if commands:
                 pipe.hmget(self._key("answers"), list(commands))
             for key, row_ids in wanted.items():
                 pipe.hmget(self._key(f"rows:{key}"), row_ids)
-            replies = iter(await pipe.execute() if keys or commands or wanted else [])
+            replies = iter(await pipe.execute())
+        self._refuse_another(next(replies), at)
         states = dict(zip(keys, next(replies), strict=True)) if keys else {}
         answers = dict(zip(commands, next(replies), strict=True)) if commands else {}
         found = {
@@ -336,22 +367,28 @@ class RedisCellStore:
             frozenset(command for command, blob in answers.items() if blob is not None),
         )
 
-    async def load_rows(self, key: str) -> Mapping[str, bytes]:
-        stored = await cast(Any, self._redis.hgetall(self._key(f"rows:{key}")))
+    async def load_rows(self, key: str, at: Moment) -> Mapping[str, bytes]:
+        async with self._redis.pipeline(transaction=False) as pipe:
+            pipe.hmget(self._key("meta"), Moment._fields)
+            pipe.hgetall(self._key(f"rows:{key}"))
+            moment, stored = await pipe.execute()
+        self._refuse_another(moment, at)
         return {row_id.decode(): blob for row_id, blob in stored.items()}
 
     async def peek(self, stage: str, partition: int, key: str) -> bytes | None:
         (blob,) = await _ask(self._redis, (tag(stage, partition), "HGET", ("state", key)))
         return cast(bytes | None, blob)
 
-    async def scan(self) -> AsyncIterator[Mapping[str, bytes]]:
+    async def scan(self, at: Moment) -> AsyncIterator[Mapping[str, bytes]]:
         cursor, first, begun = 0, True, ""
         while cursor or first:
             async with self._redis.pipeline(transaction=False) as pipe:
                 server = to(await server_of(self._redis, self._tag))
                 pipe.execute_command("INFO", "server", **server)
+                pipe.execute_command("HMGET", self._key("meta"), *Moment._fields, **server)
                 pipe.execute_command("HSCAN", self._key("state"), cursor, "COUNT", SCANNED_STATES, **server)
-                about, (cursor, found) = await pipe.execute()
+                about, moment, (cursor, found) = await pipe.execute()
+            self._refuse_another(moment, at)
             if not first and run_of(about) != begun:  # a cursor of one run leads nowhere in another
                 raise Rebuilding(f"{self._tag} has another server")
             first, begun = False, run_of(about)
@@ -377,10 +414,6 @@ class RedisCellStore:
         return Verdict((await self._commit(keys=keys, args=args)).decode())
 
     async def whole(self, epoch: int, commits: int) -> bool:
-        """Let the cell be read in this run of the server, where it has what its owner has committed.
-
-        Answers whether it has, or is another's by now.
-        """
         return bool(await self._whole(keys=[self._key("meta")], args=[epoch, commits]))
 
     async def trim(self, epoch: int, upto: int) -> None:

@@ -35,7 +35,7 @@ from faust.types import TP
 from schemas.programs import Programs
 from schemas.topics import JOURNALS, PROGRAMS
 from services.runtime import recovery
-from services.runtime.cell import Cell, Fenced, GivenUp, Superseded
+from services.runtime.cell import Cell, GivenUp, Superseded
 from services.runtime.codec import Codec
 from services.runtime.faults import reach
 from services.runtime.kafka_log import KafkaLogReader, as_record
@@ -54,7 +54,7 @@ from services.runtime.redis_client import connect, servers_of, to
 from services.runtime.sender import Sender
 from services.runtime.settings import Settings
 from services.runtime.stage import Stage
-from services.runtime.store import TRANSIENT, Commit, Outgoing, RedisCellStore, Verdict
+from services.runtime.store import TRANSIENT, Commit, Fenced, Outgoing, RedisCellStore, Verdict
 from services.runtime.topics_admin import concern, refuse_unfit_topics
 from services.runtime.worker_health import serve
 from services.runtime.worker_metrics import CellsShown
@@ -377,8 +377,8 @@ class Keeper:
         self._assigned = {tp for tp in assigned if tp.topic in self._by_topic}
         try:
             await asyncio.gather(*(self._open(number) for number in sorted({tp.partition for tp in self._assigned})))
-        except Superseded:
-            log.warning("another owner has claimed a cell", exc_info=True)
+        except (Fenced, Superseded):
+            log.warning("a cell that was being opened is another owner's, or Redis lost it again", exc_info=True)
             _end(FENCED_EXIT)
         except Exception:
             log.critical("a cell could not be opened", exc_info=True)

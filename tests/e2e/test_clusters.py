@@ -159,6 +159,7 @@ def test_after_a_failover_nobody_reads_a_cell_before_its_owner_has_looked(ground
         opened = await store.open()
         commit = Commit(opened.epoch, "w:1", positions={"commits": (0, 1)}, states={"c1": b"state"})
         assert await store.commit(commit) is Verdict.APPLIED
+        assert await store.whole(opened.epoch, 1)
         assert await store.peek(*cell, "c1") == b"state"
         ground.servers.at(replica).execute_command("CLUSTER FAILOVER")
         ground.servers.until_taken_over(replica)

@@ -15,7 +15,9 @@ from services.runtime.redis_client import connect
 from services.runtime.simulate import World
 from services.runtime.store import (
     Commit,
+    Fenced,
     Loaded,
+    Moment,
     Outgoing,
     RedisCellStore,
     RedisReader,
@@ -58,12 +60,16 @@ def _commit(epoch: int, token: str, expected: int = 0, new: int = 1, number: int
     )
 
 
+BEGUN = Moment(1, 0)
+"""The memory of who opened it first, with nothing committed that counts commits."""
+
+
 def test_a_commit_keeps_everything_exactly_and_the_next_owner_finds_it(stack: Stack) -> None:
     async def scene(store: RedisCellStore, _: str) -> None:
         opened = await store.open()
         assert (opened.epoch, opened.outbox) == (1, ())
         assert await store.commit(_commit(1, "w:1")) is Verdict.APPLIED
-        found = await store.load(["c1", "none"], [("p1", "s:1"), ("p1", "s:2")], ["cmd", "other"])
+        found = await store.load(["c1", "none"], [("p1", "s:1"), ("p1", "s:2")], ["cmd", "other"], BEGUN)
         assert found.states == {"c1": b"\x00\xffstate"}
         assert found.rows == {("p1", "s:1"): b"row"}
         assert found.answered == {"cmd"}
@@ -80,11 +86,11 @@ def test_a_commit_keeps_everything_exactly_and_the_next_owner_finds_it(stack: St
 def test_a_scan_goes_through_every_state_in_pieces(stack: Stack) -> None:
     async def scene(store: RedisCellStore, _: str) -> None:
         await store.open()
-        assert [states async for states in store.scan() if states] == []
+        assert [states async for states in store.scan(BEGUN) if states] == []
         commit = _commit(1, "w:1")
         commit.states = {f"c{number}": str(number).encode() for number in range(3_000)}
         await store.commit(commit)
-        pieces = [states async for states in store.scan()]
+        pieces = [states async for states in store.scan(BEGUN)]
         assert {key: blob for states in pieces for key, blob in states.items()} == commit.states
         assert len(pieces) > 2
 
@@ -96,10 +102,37 @@ def test_a_former_owner_is_fenced_and_changes_nothing(stack: Stack) -> None:
         await store.open()
         await store.open()
         assert await store.commit(_commit(1, "old:1")) is Verdict.FENCED
-        assert (await store.load(["c1"], [], [])).states == {}
+        assert (await store.load(["c1"], [], [], Moment(2, 0))).states == {}
         await store.commit(_commit(2, "new:1"))
         await store.trim(1, 1)  # the former owner's trim as well
         assert len((await store.open()).outbox) == 1
+
+    _play(stack, scene)
+
+
+@pytest.mark.defence(
+    "a batch is decided by the memory that it is committed to",
+    "Redis goes back to an older copy and then to a newer one: in between a partner has no account and is refused.",
+    where="services/runtime/store.py: _refuse_another",
+)
+@pytest.mark.parametrize("field", ["epoch", "commits"])
+def test_what_is_not_the_owners_memory_is_not_read(stack: Stack, field: str) -> None:
+    async def scene(store: RedisCellStore, _: str) -> None:
+        await store.open()
+        commit = _commit(1, "w:1")
+        commit.positions["commits"] = (0, 7)
+        await store.commit(commit)
+        now = Moment(1, 7)
+        assert await store.load_rows("p1", now) == {"s:1": b"row"}
+        await store._redis.hincrby(store._key("meta"), field, -1)
+        with pytest.raises(Fenced):
+            await store.load(["c1"], [], [], now)
+        with pytest.raises(Fenced):
+            await store.load_rows("p1", now)
+        with pytest.raises(Fenced):
+            await anext(store.scan(now))
+        await store._redis.hincrby(store._key("meta"), field, 1)
+        assert (await store.load(["c1"], [], [], now)).states == {"c1": b"\x00\xffstate"}
 
     _play(stack, scene)
 
@@ -129,7 +162,7 @@ def test_a_planted_wrong_type_stops_the_commit_before_its_first_write(stack: Sta
         await redis.set(f"{{{stage}:0}}:rows:p1", "not a hash")
         with pytest.raises(ResponseError, match="REFSTREAM"):
             await store.commit(_commit(1, "w:1"))
-        assert (await store.load(["c1"], [], [])).states == {}
+        assert (await store.load(["c1"], [], [], BEGUN)).states == {}
         assert "position:payments" not in (await store.open()).meta
         await redis.aclose()
 
@@ -144,7 +177,7 @@ def test_a_large_batch_is_one_commit(stack: Stack) -> None:
         big.rows = {f"p{number}": {f"s:{row}": b"r" for row in range(3)} for number in range(700)}
         big.outbox = [Outgoing(number, "sales", 0, b"k", b"v", ()) for number in range(1, 9_002)]
         assert await store.commit(big) is Verdict.APPLIED
-        assert len((await store.load(list(big.states), [], [])).states) == 9_001
+        assert len((await store.load(list(big.states), [], [], BEGUN)).states) == 9_001
         opened = await store.open()
         assert [out.number for out in opened.outbox] == list(range(1, 9_002))
         await store.trim(2, opened.outbox[-1].number)
@@ -167,9 +200,10 @@ def test_only_who_knows_a_cell_as_it_is_can_empty_it(stack: Stack) -> None:
         assert await store.commit(commit) is Verdict.APPLIED
         assert not await store.empty(2, 7)
         assert not await store.empty(1, 6)
-        assert (await store.load(["c1"], [], [])).states == {"c1": b"\x00\xffstate"}
+        assert (await store.load(["c1"], [], [], Moment(1, 7))).states == {"c1": b"\x00\xffstate"}
         assert await store.empty(1, 7)
-        assert await store.load(["c1"], [("p1", "s:1"), ("p2499", "s:1")], ["cmd"]) == Loaded({}, {}, frozenset())
+        found = await store.load(["c1"], [("p1", "s:1"), ("p2499", "s:1")], ["cmd"], BEGUN)
+        assert found == Loaded({}, {}, frozenset())
         opened = await store.open()
         assert (opened.epoch, opened.outbox, opened.meta.get("commits")) == (2, (), None)
 
@@ -260,6 +294,9 @@ def test_a_cell_is_read_in_the_run_of_the_server_alone_in_which_its_owner_found_
             commit = _commit(1, "w:1")
             commit.positions["commits"] = (0, 1)
             await store.commit(commit)
+            with pytest.raises(Rebuilding):  # nobody has looked yet
+                await store.peek(stage, 0, "c1")
+            assert await store.whole(opened.epoch, 1)
             assert await store.peek(stage, 0, "c1") == b"\x00\xffstate"
             await redis.hset(f"{tag(stage, 0)}:meta", "ready", "another run")
             with pytest.raises(Rebuilding):

@@ -15,13 +15,13 @@ from typing import Any
 
 from schemas.topics import BY_NAME, JOURNALS, PROFILES, PROGRAMS
 from services.runtime import journal, recovery
-from services.runtime.cell import EDGE_HEADER, Cell, Fenced, GivenUp, Superseded
+from services.runtime.cell import EDGE_HEADER, Cell, GivenUp, Superseded
 from services.runtime.memory import MemoryStore
 from services.runtime.reader import Rebuilding
 from services.runtime.recovery import MemoryLogReader
 from services.runtime.simulate import World
 from services.runtime.stage import Record, Stage
-from services.runtime.store import TRANSIENT, Commit, Outgoing, Verdict
+from services.runtime.store import TRANSIENT, Commit, Fenced, Moment, Outgoing, Verdict
 
 Name = tuple[str, int]
 """A cell: stage and partition."""
@@ -63,15 +63,15 @@ class _Link:
     async def load(self, *arguments: Any) -> Any:
         return await self._call(lambda: self._store.load(*arguments))
 
-    async def load_rows(self, key: str) -> Any:
-        return await self._call(lambda: self._store.load_rows(key))
+    async def load_rows(self, *arguments: Any) -> Any:
+        return await self._call(lambda: self._store.load_rows(*arguments))
 
     async def peek(self, stage: str, partition: int, key: str) -> bytes | None:
         found: bytes | None = await self._call(lambda: self._store.peek(stage, partition, key))
         return found
 
-    async def scan(self) -> AsyncIterator[Mapping[str, bytes]]:
-        async for states in self._store.scan():
+    async def scan(self, at: Moment) -> AsyncIterator[Mapping[str, bytes]]:
+        async for states in self._store.scan(at):
             await _turn()
             yield states
 
@@ -86,6 +86,9 @@ class _Link:
 
         verdict: Verdict = await self._call(committed)
         return verdict
+
+    async def whole(self, *arguments: Any) -> Any:
+        return await self._call(lambda: self._store.whole(*arguments))
 
     async def trim(self, *arguments: Any) -> None:
         await self._call(lambda: self._store.trim(*arguments))
@@ -238,14 +241,11 @@ class _Journal:
     """What a cell's journal tells. `told`: the digest of each commit's first entry that counts."""
 
     def __init__(self) -> None:
-        self.epoch, self.told = 0, dict[int, bytes]()
+        self._succession, self.told = journal.Succession(), dict[int, int]()
 
     def append(self, record: Record) -> None:
         entry = journal.decoded(record.value)
-        if entry.epoch < self.epoch:
-            return
-        self.epoch = entry.epoch
-        if not entry.is_claim:
+        if self._succession.counts(entry) and not entry.is_claim:
             self.told.setdefault(entry.number, entry.digest)
 
 
@@ -377,7 +377,8 @@ class FaultyWorld(World):
             owner.close()
         for owner in self._owners.values():
             if owner.is_open and not self.has_lost(owner):
-                self.stores[owner.name].whole(owner.cell.epoch)
+                with suppress(StopIteration):  # a memory made of dictionaries waits for nothing
+                    self.stores[owner.name].whole(owner.cell.epoch, owner.cell.commits).send(None)
         return bool(lost)
 
     def _peek(self, stage: str, partition: int, key: str) -> bytes | None:
@@ -487,6 +488,19 @@ class FaultyWorld(World):
         if self._moments:
             self._lose(self._some(), self._moments.pop(self.rng.randrange(len(self._moments))))
 
+    def lapse(self) -> None:
+        """Memory is as it was at some moment, and soon what it was before: somebody put the wrong copy in its place."""
+        if self._moments:
+            earlier, names = self.rng.choice(self._moments), self._some()
+            former = {name: self.stores[name] for name in names}
+            self._lose(names, {name: earlier[name].copied() for name in names})
+            self._tasks.append(_Task(self._put_right(former)))
+
+    async def _put_right(self, former: Mapping[Name, MemoryStore]) -> None:
+        for _ in range(self.rng.choice((1, 10, 100))):
+            await _turn()
+        self._lose(list(former), {name: store.copied() for name, store in former.items()})
+
     def _some(self) -> list[Name]:
         names = list(self.stores)
         return names if self.rng.random() < 0.3 else self.rng.sample(names, self.rng.randint(1, 6))
@@ -521,6 +535,7 @@ class FaultyWorld(World):
 
 DEATH, FREEZE, THAW = "owners die", "owners freeze", "frozen owners go on"
 COPY, EMPTIED, RESTORED = "memory is copied", "memory is emptied", "memory goes back to a copy"
+LAPSED = "memory goes back to a copy and forth again"
 SENT_AGAIN, REPEATED = "records are sent again", "inputs are repeated"
 LINK_CUT, SENT_TWICE = "calls and replies of the store get lost", "a producer fails and sends everything twice"
 KINDS: dict[str, Callable[[FaultyWorld], None] | None] = {
@@ -530,6 +545,7 @@ KINDS: dict[str, Callable[[FaultyWorld], None] | None] = {
     COPY: FaultyWorld.keep_a_copy,
     EMPTIED: FaultyWorld.empty,
     RESTORED: FaultyWorld.restore,
+    LAPSED: FaultyWorld.lapse,
     SENT_AGAIN: FaultyWorld.send_again,
     REPEATED: FaultyWorld.repeat_inputs,
     LINK_CUT: None,

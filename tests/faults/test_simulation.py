@@ -39,6 +39,7 @@ from tests.faults.simulation import (
     DEATH,
     EMPTIED,
     FREEZE,
+    LAPSED,
     LINK_CUT,
     RESTORED,
     SENT_AGAIN,
@@ -271,6 +272,14 @@ def _without_the_run_of_the_server(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(MemoryStore, "is_ready", property(lambda self: self._whole_in > 0))
 
 
+def _without_looking_at_the_memory_that_is_read(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(MemoryStore, "_refuse_another", lambda *_: None)
+
+
+def _without_the_chain(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Cell, "_is_of_the_chain", lambda *_: True)
+
+
 _commit, _opened, _parts = MemoryStore.commit, recovery.opened, Owner._parts
 
 
@@ -286,6 +295,8 @@ _commit, _opened, _parts = MemoryStore.commit, recovery.opened, Owner._parts
         (_with_the_journal_after_what_it_tells_of, (EMPTIED,)),
         (_without_asking_whether_an_entry_counts, (FREEZE, THAW, EMPTIED)),
         (_without_the_run_of_the_server, (COPY, RESTORED)),
+        (_without_looking_at_the_memory_that_is_read, (COPY, LAPSED)),
+        (_without_the_chain, (COPY, RESTORED, LAPSED, DEATH)),
     ],
 )
 def test_without_one_defence_some_seed_fails(

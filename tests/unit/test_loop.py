@@ -15,13 +15,13 @@ from schemas.ids import partition_of
 from schemas.moments import DAY, parse_instant
 from schemas.money import Money
 from services.runtime import recovery
-from services.runtime.cell import Cell, EdgeBroken, Fenced, LogBehind, Superseded
-from services.runtime.journal import Last
+from services.runtime.cell import Cell, EdgeBroken, LogBehind, Superseded
+from services.runtime.journal import Diverged, Last
 from services.runtime.memory import MemoryStore
 from services.runtime.recovery import MemoryLogReader
 from services.runtime.simulate import World
 from services.runtime.stage import Record
-from services.runtime.store import TRANSIENT, Commit, Opened, Outgoing, Verdict
+from services.runtime.store import TRANSIENT, Commit, Fenced, Moment, Opened, Outgoing, Verdict
 from tests.worlds import balance, follows_from_the_log, world
 
 START = parse_instant("2025-03-01T00:00:00Z")
@@ -135,6 +135,7 @@ class _Unfenced(MemoryStore):
 def test_a_late_commit_of_a_former_owner_is_fenced(monkeypatch: pytest.MonkeyPatch) -> None:
     made = _world_with_a_waiting_payment()
     assert asyncio.run(_zombie_commits_late(made, monkeypatch)) is Verdict.FENCED
+    follows_from_the_log(made)
     made.abandon()
     made.run()
     assert _left(made) == 3_000
@@ -142,16 +143,18 @@ def test_a_late_commit_of_a_former_owner_is_fenced(monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.defence(
     "a new owner fences the one before",
-    "A frozen owner that wakes up commits over its successor: one of two payments is lost.",
+    "A frozen owner that wakes up commits over its successor: balances are shown that nobody was told of.",
     where="services/runtime/store.py: _COMMIT",
 )
-def test_without_the_fence_the_late_commit_loses_a_payment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_fence_a_late_commit_leaves_what_was_never_said(monkeypatch: pytest.MonkeyPatch) -> None:
     made = _world_with_a_waiting_payment()
     made.stores[SALES, 0].__class__ = _Unfenced
     assert asyncio.run(_zombie_commits_late(made, monkeypatch)) is Verdict.APPLIED
+    with pytest.raises(AssertionError):
+        follows_from_the_log(made)
     made.abandon()
     made.run()
-    assert _left(made) != 3_000
+    assert _left(made) == 3_000  # by the chain of the journal: the next owner found it out
 
 
 # --- the outbox: an owner that dies between its commit and its sending ----------------------------------------------
@@ -377,7 +380,10 @@ def test_a_record_dated_in_the_future_is_a_dead_letter_by_the_brokers_clock() ->
 
 
 class _Uncounted(MemoryStore):
-    """A store whose commit checks the positions, and not how many commits there were."""
+    """A store whose commit checks the positions, and nothing how many commits there were."""
+
+    def _refuse_another(self, at: Moment) -> None:
+        pass
 
     async def commit(self, commit: Commit) -> Verdict:
         commit.positions.pop("commits", None)
@@ -446,20 +452,20 @@ def test_what_is_said_without_its_entry_loses_a_payment_with_redis(sends: slice,
 # --- the claim: an owner wakes up after Redis lost what it decided, and a successor went on without it --------------
 
 
-async def _decides_what_is_lost(made: World, reader: MemoryLogReader) -> tuple[Cell, list[Outgoing]]:
-    """An owner that has folded a payment and sent nothing of it, when Redis is emptied; and what it would send."""
+async def _decides(made: World, reader: MemoryLogReader) -> tuple[Cell, list[Outgoing]]:
+    """An owner that has folded a payment and sent nothing of it; and what it would send."""
     made.publish(_history()[1])
     owner = _owner(made, SALES)
     await recovery.opened(owner, reader, reader.tell)
     outgoing = await _fold(made, owner, "payments")
-    made.lose((SALES, 0))
     return owner, outgoing
 
 
 async def _wakes_up_after_its_commit_was_lost(made: World, *, confirms: bool) -> None:
     """An owner says a payment and freezes; Redis is emptied, and its successor says something else instead."""
     reader, journal = MemoryLogReader(made.log, 0), made.log[f"journal.{SALES}", 0]
-    owner, outgoing = await _decides_what_is_lost(made, reader)
+    owner, outgoing = await _decides(made, reader)
+    made.lose((SALES, 0))
     made.publish(_second_binding())
     successor = _owner(made, SALES)
     _send(made, await recovery.opened(successor, reader, reader.tell))
@@ -493,7 +499,8 @@ def test_an_owner_that_was_there_before_the_claim_counts() -> None:
 
     async def both_write() -> None:
         reader, journal = MemoryLogReader(made.log, 0), made.log[f"journal.{SALES}", 0]
-        owner, outgoing = await _decides_what_is_lost(made, reader)
+        owner, outgoing = await _decides(made, reader)
+        made.lose((SALES, 0))
 
         async def claim_after_it(claim: Sequence[Outgoing]) -> None:
             if outgoing[0].value not in [record.value for record in journal]:
@@ -513,3 +520,96 @@ def test_an_owner_that_was_there_before_the_claim_counts() -> None:
     made.run()
     assert _left(made) == 1_000
     follows_from_the_log(made)
+
+
+async def _lets_two_claim_with_one_epoch(made: World) -> None:
+    """An owner takes a cell over; before it claims it Redis loses that, and another takes over and claims it first."""
+    reader = MemoryLogReader(made.log, 0)
+    first, second = _owner(made, SALES), _owner(made, SALES)
+    before = made.stores[SALES, 0].copied()
+
+    async def claim_second(claim: Sequence[Outgoing]) -> None:
+        made.lose((SALES, 0), before)
+        second._store = before
+        await recovery.opened(second, reader, reader.tell)
+        await reader.tell(claim)
+
+    with pytest.raises(Superseded):
+        await recovery.opened(first, reader, claim_second)
+    assert second.epoch == first.epoch
+    made.publish(_history()[1])
+    outgoing = await _fold(made, second, "payments")
+    _send(made, outgoing[:1])
+    journal = made.log[f"journal.{SALES}", 0]
+    await recovery.confirm(second, len(journal) - 1, 1, lambda: nullcontext(reader))  # the other's claim came too late
+    _send(made, outgoing[1:])
+
+
+def test_of_two_who_claim_with_one_epoch_the_first_has_it() -> None:
+    made = _world_with_a_waiting_payment()
+    asyncio.run(_lets_two_claim_with_one_epoch(made))
+    made.run()
+    assert _left(made) == 1_000
+    follows_from_the_log(made)
+
+
+def test_a_journal_that_ends_with_nothing_but_claims_is_looked_at_from_further_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(recovery, "TAIL_RECORDS", 1)
+    made = _world_with_a_waiting_payment()
+    for _ in range(7):
+        made.abandon()
+        asyncio.run(made._cell(SALES, 0))
+    last = asyncio.run(recovery.last_entry(MemoryLogReader(made.log, 0), SALES))
+    assert last.number == made.stores[SALES, 0].meta["commits"] > 0
+    assert last.epoch == made.stores[SALES, 0].epoch
+
+
+# --- the chain: Redis goes back to what an owner decided and never told, after another was decided instead ------------
+
+
+async def _goes_back_to_what_never_came_to_be(made: World, *, decided: int, told: int) -> None:
+    """Two owners decide under the same numbers; the journal tells of the second alone, Redis has that of the first.
+
+    `decided`, `told`: how many commits of the first and of the second.
+    """
+    name, reader = (SALES, 0), MemoryLogReader(made.log, 0)
+    before = made.stores[name].copied()
+    first, _ = await _decides(made, reader)
+    for _ in range(decided - 1):
+        made.publish(_second_binding())
+        await _fold(made, first, "referrals")
+    untold = made.stores[name].copied()
+    made.lose(name, before)
+    successor = _owner(made, SALES)
+    _send(made, await recovery.opened(successor, reader, reader.tell))
+    for _ in range(told):
+        made.publish(_second_binding())
+        outgoing = await _fold(made, successor, "referrals")
+        _send(made, outgoing)
+        await successor.trim(outgoing)
+    assert successor.commits == first.commits - decided + told
+    made.lose(name, untold)
+
+
+@pytest.mark.defence(
+    "what Redis holds is one chain with the journal's entries",
+    "Redis goes back to what was decided and never told, after another was decided instead: both are said.",
+    where="services/runtime/cell.py: _is_of_the_chain",
+)
+@pytest.mark.parametrize(("decided", "told", "looks"), [(1, 1, True), (2, 1, True), (1, 2, True), (1, 1, False)])
+def test_what_never_came_to_be_is_thrown_away(
+    decided: int, told: int, looks: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not looks:
+        monkeypatch.setattr(Cell, "_is_of_the_chain", lambda *_: True)
+    made = _world_with_a_waiting_payment()
+    asyncio.run(_goes_back_to_what_never_came_to_be(made, decided=decided, told=told))
+    made.run()
+    if looks:
+        assert _left(made) == 3_000
+        follows_from_the_log(made)
+    else:
+        with pytest.raises(Diverged, match="two entries"):
+            follows_from_the_log(made)
