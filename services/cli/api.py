@@ -9,6 +9,7 @@ import typer
 
 from services.cli.service import Service
 from services.cli.state import running_settings
+from services.runtime import garbage
 from services.runtime.settings import Settings
 
 STARTUP_FAILURE = 3
@@ -49,6 +50,7 @@ def serve(settings: Settings, make: Callable[[IsEnding], Any]) -> None:
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
     )
     server = uvicorn.Server(config)
+    garbage.collect_seldom()
     with contextlib.suppress(KeyboardInterrupt):
         server.run()
     if not server.started:

@@ -1,8 +1,7 @@
 """Commission's HTTP: a partner's commissions and tier, and the decision records. It changes nothing."""
 
-import asyncio
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from collections.abc import Sequence
+from typing import Annotated
 
 import orjson
 from fastapi import APIRouter, FastAPI, Query
@@ -14,7 +13,7 @@ from services.commission import stages, views
 from services.commission.decisions import Decision, Outcome, decision, of_program, outcome_by_facts
 from services.commission.partners import PARTNERS, sale_row
 from services.commission.sales import SALES
-from services.commission.state import Customer, Ladder, Partner, Payment, Sale
+from services.commission.state import Customer, Ladder, Payment, Sale
 from services.runtime.http import (
     AsOf,
     Page,
@@ -115,7 +114,7 @@ async def _decision(has: Resources, payment_id: str) -> Decision:
     payment = customer.payments.get(payment_id)
     if customer_id is None or payment is None:
         raise not_found()
-    return await _record(has, customer_id, customer, payment, await _partners(has, [customer]))
+    return (await _records(has, [(customer_id, customer, payment)]))[0]
 
 
 @router.get("/decisions", summary="The decision records of a program's payments", response_model=Page[Decision])
@@ -134,25 +133,23 @@ async def decisions(
         if outcome is None or outcome == outcome_by_facts(has.programs, customer, payment)
     ]
     here, next_cursor = cut(found, lambda each: each[2].place, paging)
-    partners = await _partners(has, [customer for _, customer, _ in here])
-    records = await asyncio.gather(*(_record(has, *each, partners) for each in here))
-    items: list[dict[str, Any]] = [record.model_dump(mode="json", exclude_none=True) for record in records]
+    items = [record.model_dump(mode="json", exclude_none=True) for record in await _records(has, here)]
     return Response(orjson.dumps({"items": items, "next_cursor": next_cursor}), media_type="application/json")
 
 
-async def _partners(has: Resources, customers: Sequence[Customer]) -> dict[str, Partner]:
-    """What the partner's stage knows of the partners whom customers are bound to, each read once."""
-    bound = sorted({each.binding.partner_id for each in customers if each.binding and each.binding.partner_id})
-    return dict(zip(bound, await has.reader.states(PARTNERS, bound), strict=True))
+async def _records(has: Resources, payments: Sequence[tuple[str, Customer, Payment]]) -> list[Decision]:
+    """Payments' records, each with its customer, and with what the partner's stage knows of it."""
+    bound = [(each.binding, paid) for _, each, paid in payments if each.binding and each.binding.partner_id]
+    partner_ids = sorted({binding.partner_id for binding, _ in bound})
+    partners = dict(zip(partner_ids, await has.reader.states(PARTNERS, partner_ids), strict=True))
+    places = [(binding.partner_id, sale_row(paid.payment_id)) for binding, paid in bound]
+    rows = dict(zip((row_id for _, row_id in places), await has.reader.row_each(PARTNERS, places), strict=True))
 
+    def record(customer_id: str, customer: Customer, payment: Payment) -> Decision:
+        binding, sale = customer.binding, rows.get(sale_row(payment.payment_id))
+        partner = partners.get(binding.partner_id) if binding else None
+        ladder = partner.ladders.get(binding.program_id) if partner and binding else None
+        own = sale if isinstance(sale, Sale) else None
+        return decision(has.programs, customer_id, customer, payment, own, ladder or Ladder())
 
-async def _record(
-    has: Resources, customer_id: str, customer: Customer, payment: Payment, partners: Mapping[str, Partner]
-) -> Decision:
-    """A payment's record, with what the partner's stage knows of it."""
-    binding, sale, ladder = customer.binding, None, Ladder()
-    if binding is not None and binding.partner_id:
-        row = await has.reader.row(PARTNERS, binding.partner_id, sale_row(payment.payment_id))
-        sale = row if isinstance(row, Sale) else None
-        ladder = partners[binding.partner_id].ladders.get(binding.program_id, Ladder())
-    return decision(has.programs, customer_id, customer, payment, sale, ladder)
+    return [record(*each) for each in payments]

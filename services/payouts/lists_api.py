@@ -41,7 +41,6 @@ from services.runtime.http import (
     require,
     wants_csv,
 )
-from services.runtime.reader import rows_of
 
 router = APIRouter()
 
@@ -214,7 +213,7 @@ def _took_deposits(has: Resources, program_id: str) -> bool:
 async def _ledgers(has: Resources, may_have_some: Callable[[Person], bool]) -> list[tuple[str, list[Row]]]:
     """The rows of every partner who may have some of what is looked for. For an administrator's lists."""
     partners = [partner_id async for partner_id, person in has.reader.all_states(LEDGER) if may_have_some(person)]
-    every = await rows_of(has.reader, LEDGER, partners)
+    every = await has.reader.rows_each(LEDGER, partners)
     return [(partner_id, list(rows.values())) for partner_id, rows in zip(partners, every, strict=True)]
 
 

@@ -32,7 +32,6 @@ from services.runtime.http import (
     require,
     service_app,
 )
-from services.runtime.reader import rows_of
 from services.runtime.settings import Settings
 
 router = APIRouter()
@@ -108,7 +107,7 @@ async def all_claims(
 ) -> Page[views.ClaimOfPartner]:
     require(who, "platform", "admin")
     with_credits = [partner_id async for partner_id, wallet in has.reader.all_states(WALLETS) if wallet.purses]
-    every = await rows_of(has.reader, WALLETS, with_credits)
+    every = await has.reader.rows_each(WALLETS, with_credits)
     found = [
         (partner_id, row)
         for partner_id, rows in zip(with_credits, every, strict=True)

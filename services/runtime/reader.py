@@ -4,7 +4,6 @@ Every method answers from the committed state of the owning cell and raises `Reb
 so that an API says 503 instead of wrong figures.
 """
 
-import asyncio
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, Protocol
 
@@ -29,8 +28,16 @@ class Reader(Protocol):
 
     async def row(self, stage: Stage[State, Row], key: str, row_id: str) -> Row | None: ...
 
+    async def row_each(self, stage: Stage[State, Row], places: Sequence[tuple[str, str]]) -> list[Row | None]:
+        """The rows at several places, each a key and a row's id, in one round trip."""
+        ...
+
     async def rows(self, stage: Stage[State, Row], key: str) -> dict[str, Row]:
         """Every row of one key."""
+        ...
+
+    async def rows_each(self, stage: Stage[State, Row], keys: Sequence[str]) -> list[dict[str, Row]]:
+        """Every row of each of several keys, in few round trips. For an administrator's lists."""
         ...
 
     async def rows_everywhere(self, stage: Stage[State, Row], key: str) -> list[dict[str, Row]]:
@@ -52,14 +59,3 @@ class Reader(Protocol):
     def all_states(self, stage: Stage[State, Row]) -> AsyncIterator[tuple[str, State]]:
         """Every key of a stage with its state, in no order. For an administrator's lists."""
         ...
-
-
-AT_ONCE = 50  # each question waits on a connection of its own
-
-
-async def rows_of(reader: Reader, stage: Stage[State, Row], keys: Sequence[str]) -> list[dict[str, Row]]:
-    """Every row of each of several keys. For an administrator's lists."""
-    found: list[dict[str, Row]] = []
-    for start in range(0, len(keys), AT_ONCE):
-        found += await asyncio.gather(*(reader.rows(stage, key) for key in keys[start : start + AT_ONCE]))
-    return found

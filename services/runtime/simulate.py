@@ -254,6 +254,12 @@ class MemoryReader:
     async def row(self, stage: Stage[State, Row], key: str, row_id: str) -> Row | None:
         return (await self.rows(stage, key)).get(row_id)
 
+    async def row_each(self, stage: Stage[State, Row], places: Sequence[tuple[str, str]]) -> list[Row | None]:
+        return [await self.row(stage, key, row_id) for key, row_id in places]
+
+    async def rows_each(self, stage: Stage[State, Row], keys: Sequence[str]) -> list[dict[str, Row]]:
+        return [await self.rows(stage, key) for key in keys]
+
     async def rows(self, stage: Stage[State, Row], key: str) -> dict[str, Row]:
         return self._rows(stage, key, self._tag(stage, key), self._store(stage, key))
 

@@ -153,6 +153,8 @@ class CellStore(Protocol):
 NOT_READY = b"0"
 SCANNED_STATES = 500
 """How many states one step of a scan asks for: about a millisecond of Redis."""
+ROWS_AT_ONCE = 50
+"""Of how many keys one question of an administrator's list has every row."""
 SCANNED_KEYS, UNLINKED_KEYS = 5_000, 1_000
 """How many keys one step looks at, or unlinks."""
 
@@ -448,15 +450,34 @@ class RedisReader:
 
     async def states(self, stage: Stage[State, Row], keys: Sequence[str]) -> list[State]:
         blobs = await self._ask(*((self._tag(stage, key), "HGET", ("state", key)) for key in keys)) if keys else []
-        return [self._state(stage, key, blob) if blob else stage.empty for key, blob in zip(keys, blobs, strict=True)]
+        return [
+            self._state(stage, self._tag(stage, key), key, blob) if blob else stage.empty
+            for key, blob in zip(keys, blobs, strict=True)
+        ]
 
     async def row(self, stage: Stage[State, Row], key: str, row_id: str) -> Row | None:
-        (blob,) = await self._ask((self._tag(stage, key), "HGET", (f"rows:{key}", row_id)))
-        return self._row(stage, self._tag(stage, key), key, row_id, blob) if blob else None
+        return (await self.row_each(stage, [(key, row_id)]))[0]
+
+    async def row_each(self, stage: Stage[State, Row], places: Sequence[tuple[str, str]]) -> list[Row | None]:
+        asked = ((self._tag(stage, key), "HGET", (f"rows:{key}", row_id)) for key, row_id in places)
+        blobs = await self._ask(*asked) if places else []
+        return [
+            self._row(stage, self._tag(stage, key), key, row_id, blob) if blob else None
+            for (key, row_id), blob in zip(places, blobs, strict=True)
+        ]
 
     async def rows(self, stage: Stage[State, Row], key: str) -> dict[str, Row]:
-        (stored,) = await self._ask((self._tag(stage, key), "HGETALL", (f"rows:{key}",)))
-        return self._rows(stage, self._tag(stage, key), key, stored)
+        return (await self.rows_each(stage, [key]))[0]
+
+    async def rows_each(self, stage: Stage[State, Row], keys: Sequence[str]) -> list[dict[str, Row]]:
+        found: list[dict[str, Row]] = []
+        for start in range(0, len(keys), ROWS_AT_ONCE):
+            here = keys[start : start + ROWS_AT_ONCE]
+            stored = await self._ask(*((self._tag(stage, key), "HGETALL", (f"rows:{key}",)) for key in here))
+            found += [
+                self._rows(stage, self._tag(stage, key), key, rows) for key, rows in zip(here, stored, strict=True)
+            ]
+        return found
 
     async def rows_everywhere(self, stage: Stage[State, Row], key: str) -> list[dict[str, Row]]:
         replies = await self._ask(*((cell, "HGETALL", (f"rows:{key}",)) for cell in self._tags(stage)))
@@ -484,18 +505,17 @@ class RedisReader:
         return None
 
     async def all_states(self, stage: Stage[State, Row]) -> AsyncIterator[tuple[str, State]]:
-        if not await self.ready([stage]):
-            raise Rebuilding(f"a cell of {stage.name} is being rebuilt")
-        for cell in self._tags(stage):
-            cursor, first = 0, True
-            while cursor or first:
-                ((cursor, found),) = await self._ask((cell, "HSCAN", ("state", cursor, "COUNT", SCANNED_STATES)))
-                first = False
+        cursors = dict.fromkeys(self._tags(stage), 0)
+        while cursors:
+            asked = ((cell, "HSCAN", ("state", cursor, "COUNT", SCANNED_STATES)) for cell, cursor in cursors.items())
+            pieces = dict(zip(cursors, await self._ask(*asked), strict=True))
+            for cell, (_, found) in pieces.items():
                 for key, blob in found.items():
-                    yield key.decode(), self._state(stage, key.decode(), blob)
+                    yield key.decode(), self._state(stage, cell, key.decode(), blob)
+            cursors = {cell: cursor for cell, (cursor, _) in pieces.items() if cursor}
 
-    def _state(self, stage: Stage[State, Row], key: str, blob: bytes) -> State:
-        return cast(State, self._codec.decode(blob, type(stage.empty), self._tag(stage, key), key))
+    def _state(self, stage: Stage[State, Row], cell: str, key: str, blob: bytes) -> State:
+        return cast(State, self._codec.decode(blob, type(stage.empty), cell, key))
 
     def _row(self, stage: Stage[State, Row], cell: str, key: str, row_id: str, blob: bytes) -> Row:
         return cast(Row, self._codec.decode(blob, stage.row, cell, key, row_id))

@@ -18,7 +18,6 @@ What is Faust's here: membership, assignment, rebalance, fetching, signals and s
 
 import asyncio
 import contextlib
-import gc
 import importlib
 import logging
 import os
@@ -34,7 +33,7 @@ from faust.types import TP
 
 from schemas.programs import Programs
 from schemas.topics import JOURNALS, PROGRAMS
-from services.runtime import recovery
+from services.runtime import garbage, recovery
 from services.runtime.cell import Cell, GivenUp, Superseded
 from services.runtime.codec import Codec
 from services.runtime.faults import reach
@@ -607,18 +606,9 @@ def build_app(service: str, settings: Settings) -> Any:
     return app
 
 
-def _collect_garbage_seldom() -> None:
-    """States and records are trees without cycles: counting references frees them, and looking through all of them for
-    cycles, as Python does every few hundred new objects, took a third of a worker's time.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(100_000, 50, 100)
-
-
 def run_worker(service: str, settings: Settings) -> None:
     """Run a service's worker until SIGTERM, which hands its cells over."""
     settings.require_production_secrets()
     app = build_app(service, settings)
-    _collect_garbage_seldom()
+    garbage.collect_seldom()
     faust.Worker(app, loglevel=settings.log_level, redirect_stdouts=False).execute_from_commandline()

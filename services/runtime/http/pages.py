@@ -5,6 +5,7 @@ A cursor names a place in the order, not a position, so items that arrive meanwh
 
 import base64
 import binascii
+import heapq
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Annotated, Generic, TypeVar
@@ -72,15 +73,16 @@ def cut(
     `key`: unique and always of the same shape, time first, like `(occurred_at, payment_id)`. The items come in any
     order. Errors: Problem 422 for a cursor that is not of this list.
     """
-    ordered = sorted(items, key=key, reverse=not oldest_first)
     if paging.cursor is not None:
         after = _decode(paging.cursor)
         try:
-            ordered = [item for item in ordered if (key(item) > after if oldest_first else key(item) < after)]
+            items = [item for item in items if (key(item) > after if oldest_first else key(item) < after)]
         except TypeError:  # a cursor of another list, with keys of another shape
             raise invalid("cursor", "Use next_cursor of the page before.") from None
-    here = ordered[: paging.limit]
-    return here, _encode(key(here[-1])) if len(ordered) > len(here) else None
+    first = heapq.nsmallest if oldest_first else heapq.nlargest  # most lists are long, and pages short
+    found = first(paging.limit + 1, items, key=key)
+    here = found[: paging.limit]
+    return here, _encode(key(here[-1])) if len(found) > len(here) else None
 
 
 def page(
