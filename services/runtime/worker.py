@@ -30,6 +30,7 @@ import faust
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
+from redis.exceptions import AuthenticationError, ResponseError
 
 from schemas.programs import Programs
 from schemas.topics import JOURNALS, PROGRAMS
@@ -51,10 +52,10 @@ from services.runtime.metrics import (
 from services.runtime.programs import ProgramsFeed
 from services.runtime.redis_client import connect, servers_of, to
 from services.runtime.sender import Sender
-from services.runtime.settings import Settings
+from services.runtime.settings import Settings, SettingsRefused
 from services.runtime.stage import Stage
 from services.runtime.store import TRANSIENT, Commit, Fenced, Outgoing, RedisCellStore, Verdict
-from services.runtime.topics_admin import concern, refuse_unfit_topics
+from services.runtime.topics_admin import TopicsRefused, concern, refuse_unfit_topics
 from services.runtime.worker_health import serve
 from services.runtime.worker_metrics import CellsShown
 
@@ -179,7 +180,8 @@ class _App(faust.App):  # type: ignore[misc]
         try:
             await self.keeper.start()
         except Exception as error:
-            log.critical("the worker could not start: %s", error, exc_info=True)
+            is_told = isinstance(error, SettingsRefused | StoreRefused | TopicsRefused)
+            log.critical("the worker could not start: %s", error, exc_info=not is_told)
             _end(FAILED_EXIT)
         await super().on_start()
 
@@ -511,8 +513,16 @@ class StoreRefused(Exception):
 async def refuse_unfit_store(redis: Any, partitions: int) -> None:
     """Refuse a Redis that evicts keys, or whose state was made with another partition count. Errors: StoreRefused.
 
-    One that persists nothing is only a warning: what it loses is folded again, which takes time and no money.
+    So is one that does not let us in. One that persists nothing is only a warning: what it loses is folded again, which
+    takes time and no money.
     """
+    try:
+        await redis.ping()
+    except (AuthenticationError, ResponseError) as error:
+        raise StoreRefused(
+            f"Redis does not let us in ({error}): name in REFSTREAM_REDIS a user and a password that it knows, "
+            f"redis://USER:PASSWORD@HOST:PORT/0"
+        ) from None
     for server in await servers_of(redis):
         memory, at = await redis.info("memory", **to(server)), f" at {server.name}" if server else ""
         policy = memory.get("maxmemory_policy", "noeviction")

@@ -56,6 +56,19 @@ def test_an_evicting_redis_is_refused_with_the_cure(stack: Stack) -> None:
     _with_redis(stack, scene)
 
 
+def test_a_redis_that_does_not_know_us_is_told_with_the_cure(stack: Stack) -> None:
+    async def scene(_: object) -> None:
+        host = stack.redis.removeprefix("redis://")
+        stranger = connect(f"redis://somebody:wrong@{host}")  # pragma: allowlist secret
+        try:
+            with pytest.raises(StoreRefused, match="name in REFSTREAM_REDIS a user and a password"):
+                await refuse_unfit_store(stranger, stack.settings.partitions)
+        finally:
+            await stranger.aclose()
+
+    _with_redis(stack, scene)
+
+
 def test_a_redis_that_persists_nothing_is_told_of_and_used(stack: Stack, caplog: pytest.LogCaptureFixture) -> None:
     async def scene(redis: object) -> None:
         set_config = redis.config_set  # type: ignore[attr-defined]
