@@ -521,7 +521,7 @@ async def refuse_unfit_store(redis: Any, partitions: int) -> None:
     except (AuthenticationError, ResponseError) as error:
         raise StoreRefused(
             f"Redis does not let us in ({error}): name in REFSTREAM_REDIS a user and a password that it knows, "
-            f"redis://USER:PASSWORD@HOST:PORT/0"
+            f"redis://USER:PASSWORD@HOST:PORT/0"  # pragma: allowlist secret
         ) from None
     for server in await servers_of(redis):
         memory, at = await redis.info("memory", **to(server)), f" at {server.name}" if server else ""
