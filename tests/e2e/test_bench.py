@@ -2,6 +2,7 @@
 
 import pytest
 
+from services.cli.bench import scaling
 from services.cli.bench.commission import Options, measure
 from services.cli.demo.steps import Steps
 
@@ -22,3 +23,11 @@ def test_workers_that_are_killed_lose_and_double_nothing_and_redis_can_be_rebuil
     assert seconds == sorted(seconds)
     assert records == sorted(records)
     assert records[-1] >= 8_000
+
+
+def test_a_worker_that_leaves_and_one_that_joins_cost_a_pause_and_nothing_else() -> None:
+    runs = scaling.measure(scaling.Options(workers=[1, 2], rate=200, kills=0, partitions=4, customers=400), Steps())
+    assert [run.fault for run in runs] == ["", "", ""]
+    assert [run.figures["times"] for run in runs] == [1, 2, 2]
+    assert all(0 < run.figures["pause_p50_seconds"] <= run.figures["pause_longest_seconds"] for run in runs)
+    assert runs[0].over_time

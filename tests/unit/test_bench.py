@@ -25,6 +25,7 @@ from services.cli.bench.path import PAYMENTS_EACH, made
 from services.cli.bench.path import _partners as partners_of_all_programs
 from services.cli.bench.probes import Probe
 from services.cli.bench.result import Result, Run, compared, number, read, write
+from services.cli.bench.scaling import Seen
 from services.cli.bench.usage import Usage, Used
 from services.cli.bench.workload import Decided, Record, Workload
 from services.cli.main import app
@@ -319,7 +320,24 @@ def test_goals_are_judged_by_what_was_measured() -> None:
     assert all(cells[1].strip() == "not measured yet" for cells in goals({}).values() if cells[0] != "goal")
 
 
-@pytest.mark.parametrize("command", ["commission", "path", "latency", "growth", "http", "compare"])
+def test_a_pause_is_the_longest_time_in_which_one_partition_stood_still(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    seen, ends = Seen([[], []]), [0, 0]
+    for second in range(1, 31):
+        now = float(second)
+        before, ends = ends, [ends[0] + 1, ends[1] + (not 10 < second < 18)]
+        seen.take(before, ends)
+        if second == 16:
+            assert seen.pause(since=10.0) == 6.0  # and it lasts
+            assert not seen.is_steady(within=3.0, at_most=1.5)
+    assert seen.pause(since=10.0) == 8.0
+    assert seen.pause(since=18.5) == 1.0
+    assert seen.is_steady(within=3.0, at_most=1.5)
+    assert [second for second, _ in seen.over_time] == sorted({second for second, _ in seen.over_time})
+
+
+@pytest.mark.parametrize("command", ["commission", "path", "latency", "growth", "scaling", "http", "compare"])
 def test_every_benchmark_tells_what_it_measures(command: str) -> None:
     shown: Any = CliRunner().invoke(app, ["bench", command, "--help"])
     assert shown.exit_code == 0

@@ -62,6 +62,7 @@ def _all_small(out: Path) -> None:
     path(1_000, out=out)
     latency([10, 50, 80], 10.0, capacity_payments=SMALL_PAYMENTS, customers=SMALL_CUSTOMERS, out=out)
     growth(SMALL_PAYMENTS, [1_000, 10_000], [1, 2], [4, 16], out=out)
+    scaling([1, 2], kills=1, out=out)
     http(seconds=5.0, partners=200, out=out)
 
 
@@ -164,6 +165,29 @@ def growth(
     with _reporting("growth", told, out) as (steps, runs):
         for point in points(payments, *axes, hot_share):
             runs.append(measure(point, steps))
+
+
+@app.command()
+def scaling(
+    workers: Annotated[list[int] | None, typer.Option(min=1, help="Workers of commission; several.")] = None,
+    rate: Annotated[float, typer.Option(min=100, help="Payments a second meanwhile.")] = 500.0,
+    kills: Annotated[int, typer.Option(min=0, help="How often one is killed.")] = 20,
+    partitions: Annotated[int, typer.Option(min=1, help="How many.")] = 8,
+    out: Folder = OUT,
+) -> None:
+    """W6: for how long anything stands still while workers come, go, are replaced and die.
+
+    By default 1, 2 and then 4 workers; each is then stopped by SIGTERM and replaced by a fresh one, one after the
+    other; then one of them is killed, again and again. Payments are published all the time. A pause is the longest time
+    in which any partition of `commissions` got nothing. At the end every decision and balance must be the program's.
+    """
+    from services.cli.bench.scaling import Options, measure
+
+    counts = workers or [1, 2, 4]
+    told = f"refstream bench scaling --rate {rate:g} --kills {kills} --partitions {partitions}"
+    told += "".join(f" --workers {count}" for count in counts)
+    with _reporting("scaling", told, out) as (steps, runs):
+        runs += measure(Options(counts, rate, kills, partitions), steps)
 
 
 @app.command()

@@ -108,7 +108,12 @@ class Output:
         await self._consumer.stop()
 
     async def readable(self) -> int:
-        return sum((await self._consumer.end_offsets(self._at)).values())
+        return sum(await self.readable_each())
+
+    async def readable_each(self) -> list[int]:
+        """By partition."""
+        ends = await self._consumer.end_offsets(self._at)
+        return [ends[at] for at in self._at]
 
     async def values(self) -> list[bytes]:
         """All that is there, each partition in its order."""

@@ -142,9 +142,11 @@ async def _one(do: Callable[[Probe], Awaitable[bool]], probe: Probe, appointed: 
 
 def summary(name: str, seconds: Sequence[float]) -> dict[str, float]:
     """The quantiles in milliseconds, `NAME_p99_ms`: the least latency that so many have not passed."""
-    ordered = sorted(seconds)
     return {
-        f"{name}_{quantile}_ms": round(ordered[math.ceil(share * len(ordered)) - 1] * 1000, 2)
-        for quantile, share in QUANTILES.items()
-        if ordered
+        f"{name}_{shown}_ms": round(quantile(seconds, share) * 1000, 2) for shown, share in QUANTILES.items() if seconds
     }
+
+
+def quantile(values: Sequence[float], share: float) -> float:
+    """The least of the values that so many of them have not passed."""
+    return sorted(values)[math.ceil(share * len(values)) - 1]

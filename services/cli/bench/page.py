@@ -8,7 +8,7 @@ from services.cli.bench.result import Result, Run, number, read, rows
 
 ROOT = Path(__file__).parent.parent.parent.parent
 RESULTS, PAGE = ROOT / "bench" / "results", ROOT / "docs" / "benchmarks.md"
-ORDER = ("commission", "peers", "latency", "growth", "path", "http")
+ORDER = ("commission", "peers", "latency", "growth", "path", "scaling", "http")
 Results = Mapping[str, Result]
 
 INTRODUCTION = """\
@@ -22,6 +22,7 @@ refstream bench commission --kill --rebuild --out bench/results
 refstream bench path --out bench/results
 refstream bench latency --out bench/results
 refstream bench growth --out bench/results
+refstream bench scaling --out bench/results
 refstream bench http --out bench/results
 make bench-peers ARGS='--kill --out bench/results'
 make docs
@@ -86,6 +87,7 @@ def _memory(results: Results) -> float:
 MILLION, TEN_THOUSAND = "1,000,000 customers", "10,000 customers"
 ALONE, KILLED, HALF = "… customers", "…, killed", "50 % of capacity"
 RATE = "payments_per_s"
+LEFT, JOINED, KILLED_ONE = "SIGTERM of one after the other", "each replaced by a fresh one", "SIGKILL, replaced at once"
 
 GOALS = (
     Goal(
@@ -157,6 +159,24 @@ GOALS = (
         "0.8 × or more",
         _ratio(_figure("growth", MILLION, RATE), _figure("growth", TEN_THOUSAND, RATE)),
         lambda x: x >= 0.8,
+    ),
+    Goal(
+        "longest pause of any partition when a worker leaves by SIGTERM",
+        "less than 2 s",
+        _figure("scaling", LEFT, "pause_longest_seconds"),
+        lambda x: x < 2,
+    ),
+    Goal(
+        "longest pause of any partition when a fresh worker joins",
+        "less than 5 s",
+        _figure("scaling", JOINED, "pause_longest_seconds"),
+        lambda x: x < 5,
+    ),
+    Goal(
+        "pause of any partition after SIGKILL of a worker, p99",
+        "less than 15 s",
+        _figure("scaling", KILLED_ONE, "pause_p99_seconds"),
+        lambda x: x < 15,
     ),
     Goal(
         "throughput with half of all paid by one partner's customers against evenly",
