@@ -35,7 +35,7 @@ from redis.exceptions import AuthenticationError, ResponseError
 from schemas.programs import Programs
 from schemas.topics import JOURNALS, PROGRAMS
 from services.runtime import garbage, recovery
-from services.runtime.cell import Cell, GivenUp, Superseded
+from services.runtime.cell import Cell, GivenUp, LogBehind, Superseded
 from services.runtime.codec import Codec
 from services.runtime.faults import reach
 from services.runtime.kafka_log import KafkaLogReader, as_record
@@ -381,8 +381,8 @@ class Keeper:
         except (Fenced, Superseded):
             log.warning("a cell that was being opened is another owner's, or Redis lost it again", exc_info=True)
             _end(FENCED_EXIT)
-        except Exception:
-            log.critical("a cell could not be opened", exc_info=True)
+        except Exception as error:
+            log.critical("a cell could not be opened: %s", error, exc_info=not isinstance(error, LogBehind))
             _end(FAILED_EXIT)
         self._committed = {}
         self.is_open = True
