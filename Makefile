@@ -83,6 +83,7 @@ build/tools/.installed: requirements-tools.lock
 # --strict: what could not be looked up is an error; without it the tool would say that nothing is known.
 audit: build/tools/.installed ## known vulnerabilities of all that is locked; needs the network
 	$(TOOLS)/pip-audit --strict --disable-pip --require-hashes -r requirements.lock -r requirements-tools.lock
+	$(TOOLS)/pip-audit --strict --disable-pip --require-hashes -r requirements-peers.lock
 
 sbom: build/tools/.installed ## the bill of materials of what runs: build/sbom.json, CycloneDX
 	$(TOOLS)/cyclonedx-py requirements requirements-runtime.lock --pyproject pyproject.toml --mc-type application \
