@@ -517,15 +517,14 @@ async def refuse_unfit_store(redis: Any, partitions: int) -> None:
     takes time and no money.
     """
     try:
-        await redis.ping()
+        memories = [(server, await redis.info("memory", **to(server))) for server in await servers_of(redis)]
     except (AuthenticationError, ResponseError) as error:
         raise StoreRefused(
             f"Redis does not let us in ({error}): name in REFSTREAM_REDIS a user and a password that it knows, "
             f"redis://USER:PASSWORD@HOST:PORT/0"  # pragma: allowlist secret
         ) from None
-    for server in await servers_of(redis):
-        memory, at = await redis.info("memory", **to(server)), f" at {server.name}" if server else ""
-        policy = memory.get("maxmemory_policy", "noeviction")
+    for server, memory in memories:
+        at, policy = f" at {server.name}" if server else "", memory.get("maxmemory_policy", "noeviction")
         if memory.get("maxmemory") and policy != "noeviction":
             raise StoreRefused(f"Redis{at} evicts keys ({policy}): set maxmemory-policy noeviction")
         if not (await redis.info("persistence", **to(server))).get("aof_enabled", 1):
