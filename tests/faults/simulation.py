@@ -55,7 +55,11 @@ class _Link:
         return reply
 
     async def open(self, *arguments: Any) -> Any:
-        return await self._call(lambda: self._store.open(*arguments))
+        async def opened() -> Any:
+            self._owner.memory = self._store
+            return await self._store.open(*arguments)
+
+        return await self._call(opened)
 
     async def empty(self, *arguments: Any) -> Any:
         return await self._call(lambda: self._store.empty(*arguments))
@@ -79,7 +83,7 @@ class _Link:
         async def committed() -> Verdict:
             verdict = await self._store.commit(commit)
             if verdict is Verdict.APPLIED:
-                self._world.writers[self._owner.name] = self._owner
+                self._world.writers[self._owner.name], self._owner.memory = self._owner, self._store
             elif verdict is Verdict.FENCED:  # asked here: until the reply is there the memory may change again
                 assert self._world.has_reason_to_fence(self._owner)
             return verdict
@@ -126,6 +130,8 @@ class Owner:
         )
         self.has_news = world.stages[stage].repriced is not None
         self.closing = self.is_open = self.has_ended = False
+        self.memory: MemoryStore | None = None
+        """The one that it has opened, or committed to last."""
         self.unsent: deque[list[Outgoing]] = deque()
         self.tasks = [_Task(self._fold_all(), self), _Task(self._send_all(), self)]
 
@@ -362,9 +368,10 @@ class FaultyWorld(World):
         return self._owners.get(owner.name) is owner and lacks
 
     def has_reason_to_fence(self, owner: Owner) -> bool:
-        """Another owner, or a loss: nobody is fenced by a commit of its own."""
-        taken_over = self.stores[owner.name].epoch != owner.cell.epoch
-        return taken_over or self.has_lost(owner) or self.writers.get(owner.name) is not owner
+        """Another owner, a loss, or another memory: nobody is fenced by a commit of its own."""
+        store = self.stores[owner.name]
+        taken_over = store.epoch != owner.cell.epoch or self.writers.get(owner.name) is not owner
+        return taken_over or self.has_lost(owner) or store is not owner.memory
 
     async def _looked(self) -> None:
         await _turn()
