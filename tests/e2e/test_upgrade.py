@@ -3,7 +3,7 @@
 import asyncio
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -11,11 +11,11 @@ import pytest
 
 import services
 from schemas.topics import COMMISSIONS, PAYMENTS, REFERRALS
-from services.cli.bench.commission import FOLDING, accrued
-from services.cli.bench.folding import Output, until_folded
+from services.cli.bench.commission import FOLDING, checked
+from services.cli.bench.folding import until_folded
 from services.cli.bench.lab import OURS, Lab, Running
 from services.cli.bench.load import publish
-from services.cli.bench.workload import Decided, Workload
+from services.cli.bench.workload import Workload
 from services.cli.service import Service
 
 pytestmark = [pytest.mark.infra, pytest.mark.kill]
@@ -56,17 +56,13 @@ def test_two_versions_side_by_side_decide_the_same_and_either_verifies_it(tmp_pa
         workers = lab.work(FOLDING, 2)
         lab.await_ready(workers)
         fold(2_000)
-        workers = _rolled(lab, workers, newer, workers[::2])
+        _roll(lab, workers[::2], newer)
         fold(2_000)
-        workers = _rolled(lab, workers, newer, [each for each in workers if each.name in WORKERS])
+        _roll(lab, workers[1::2], newer)
         fold(None)
 
-        async def decided() -> Decided:
-            async with Output(lab.settings, COMMISSIONS) as output:
-                return Decided.of(workload, await output.values())
-
-        found = asyncio.run(decided())
-        assert found.fault(workload.balances(), asyncio.run(accrued(lab.settings, workload))) == ""
+        _, fault = asyncio.run(checked(lab.settings, workload))
+        assert fault == ""
         for version in ({}, newer):
             command = [*OURS, "verify", "--service", "commission", "--service", "payouts"]
             environment = lab.environment() | version
@@ -75,18 +71,8 @@ def test_two_versions_side_by_side_decide_the_same_and_either_verifies_it(tmp_pa
             assert ": 0 differences" in told.stdout
 
 
-WORKERS = {f"{service.value} worker" for service in FOLDING}
-
-
-def _rolled(lab: Lab, workers: list[Running], newer: dict[str, str], leaving: Sequence[Running]) -> list[Running]:
-    """One after the other is stopped, and the next version is started in its place. Answers who works then."""
+def _roll(lab: Lab, leaving: Sequence[Running], newer: Mapping[str, str]) -> None:
+    """One after the other is stopped, and the next version is started in its place."""
     for each in leaving:
         lab.stop([each])
-        service = Service(each.name.removesuffix(" worker"))
-        ready = lab.folder / f"next-{service.value}-{len(list(lab.folder.glob('next-*')))}.ready"
-        fresh = lab.run(
-            f"next {each.name}", [*OURS, "worker", service.value], {**newer, "REFSTREAM_READY_FILE": str(ready)}
-        )
-        workers = [other for other in workers if other is not each] + [fresh]
-        lab.await_ready(workers)
-    return workers
+        lab.await_ready(lab.work([Service(each.name.removesuffix(" worker"))], more=newer))

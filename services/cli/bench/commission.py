@@ -64,7 +64,7 @@ def measure(options: Options, steps: Steps) -> Run:
             step.said = f"{options.payments:,} payments folded in {folded.seconds:.1f} s"
         figures = cost(workload, folded) | killing.figures(folded)
         with steps.step("every decision and balance held against the program"):
-            decided, fault = asyncio.run(_checked(lab.settings, workload))
+            decided, fault = asyncio.run(checked(lab.settings, workload))
         figures |= {"missing": decided.missing, "decided_twice": decided.duplicates, "repeated_records": decided.again}
         if options.rebuild:
             figures["rebuilt_payments_per_s"] = options.payments / _rebuilt(lab, killing.workers, options, steps)
@@ -129,7 +129,7 @@ def output_again(folded: Folded, killed_at: float) -> dict[str, float]:
     return {"output_again_after_seconds": again.at - killed_at} if again else {}
 
 
-async def _checked(settings: Settings, workload: Workload) -> tuple[Decided, str]:
+async def checked(settings: Settings, workload: Workload) -> tuple[Decided, str]:
     """What was decided, and what is wrong with it or with the balances in Redis."""
     async with Output(settings, COMMISSIONS) as output:
         decided = Decided.of(workload, await output.values())

@@ -118,14 +118,21 @@ class Lab(AbstractContextManager["Lab"]):
 
     # --- processes ------------------------------------------------------------------------------------------------
 
-    def work(self, services: Iterable[Service], count: int = 1) -> list[Running]:
-        """Start fresh workers, `count` of each service; returns at once."""
-        return [self._worker(service) for service in services for _ in range(count)]
+    def work(
+        self, services: Iterable[Service], count: int = 1, more: Mapping[str, str] = MappingProxyType({})
+    ) -> list[Running]:
+        """Start fresh workers, `count` of each service; returns at once. `more`: as in `run`."""
+        return [self._worker(service, more) for service in services for _ in range(count)]
 
-    def _worker(self, service: Service) -> Running:
+    def _worker(self, service: Service, more: Mapping[str, str]) -> Running:
         ready = self.folder / f"{service.value}-{self._started}.ready"
-        more = {"REFSTREAM_READY_FILE": str(ready)}
-        return self.run(f"{service.value} worker", [*OURS, "worker", service.value], more)
+        own = {**more, "REFSTREAM_READY_FILE": str(ready)}
+        return self.run(f"{service.value} worker", [*OURS, "worker", service.value], own)
+
+    def pace(self, rate: float, seconds: float, customers: int, first: int = 0) -> Running:
+        """Start publishing payments at a steady rate, as `pace.py` says."""
+        told = [str(each) for each in (rate, seconds, customers, first)]
+        return self.run("load", [sys.executable, "-P", "-m", "services.cli.bench.pace", *told])
 
     def serve(self) -> Running:
         """Start the API of all services; returns when it answers. Errors: StackRefused."""

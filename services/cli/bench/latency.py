@@ -6,7 +6,6 @@ counts from that time on. So a system that stalls shows the wait of all that sho
 
 import asyncio
 import math
-import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -62,8 +61,7 @@ def measure(options: Options, steps: Steps) -> list[Run]:
         for share in options.shares:
             rate, seconds = capacity * share / 100, options.seconds + 2 * LEAD_SECONDS
             with steps.step(f"{share} % of the capacity for {options.seconds:.0f} s"):
-                arguments = [str(rate), str(seconds), str(options.customers), str(published)]
-                load = lab.run("load", [sys.executable, "-P", "-m", "services.cli.bench.pace", *arguments])
+                load = lab.pace(rate, seconds, options.customers, published)
                 figures = asyncio.run(_timed(lab, probes, options))
                 lab.stop([load])
                 asyncio.run(_caught_up(lab))

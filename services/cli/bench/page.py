@@ -84,6 +84,10 @@ def _memory(results: Results) -> float:
     return max(memory for name, memory in peak.items() if name.endswith("worker"))
 
 
+def _less(name: str, than: int, unit: str, measured: Callable[[Results], float]) -> Goal:
+    return Goal(name, f"less than {than:,} {unit}", measured, lambda x: x < than)
+
+
 MILLION, TEN_THOUSAND = "1,000,000 customers", "10,000 customers"
 ALONE, KILLED, HALF = "… customers", "…, killed", "50 % of capacity"
 RATE = "payments_per_s"
@@ -123,11 +127,11 @@ GOALS = (
         _sum(_figure("commission", KILLED, "decided_twice"), _figure("commission", KILLED, "missing")),
         lambda x: x == 0,
     ),
-    Goal(
+    _less(
         "CPU of commission's workers per payment, both hops",
-        "less than 40 µs",
+        40,
+        "µs",
         _figure("commission", ALONE, "commission_cpu_per_payment_us"),
-        lambda x: x < 40,
     ),
     Goal(
         "rebuilding into an empty Redis against folding it first",
@@ -135,24 +139,24 @@ GOALS = (
         _ratio(_figure("commission", ALONE, f"rebuilt_{RATE}"), _figure("commission", ALONE, RATE)),
         lambda x: x >= 1,
     ),
-    Goal(
+    _less(
         "payment to balance at half of the capacity, p99",
-        "less than 250 ms",
+        250,
+        "ms",
         _figure("latency", HALF, "payment_to_balance_p99_ms"),
-        lambda x: x < 250,
     ),
-    Goal(
+    _less(
         "withdrawal asked for to decided at half of the capacity, p99",
-        "less than 100 ms",
+        100,
+        "ms",
         _figure("latency", HALF, "withdrawal_p99_ms"),
-        lambda x: x < 100,
     ),
-    Goal("a worker's memory with 1,000,000 customers", "less than 300 MB", _memory, lambda x: x < 300),
-    Goal(
+    _less("a worker's memory with 1,000,000 customers", 300, "MB", _memory),
+    _less(
         "Redis per customer with 12 payments",
-        "less than 1,024 bytes",
+        1024,
+        "bytes",
         _figure("growth", "12 payments a customer", "redis_per_customer_bytes"),
-        lambda x: x < 1024,
     ),
     Goal(
         "throughput with 1,000,000 customers against 10,000",
@@ -160,23 +164,23 @@ GOALS = (
         _ratio(_figure("growth", MILLION, RATE), _figure("growth", TEN_THOUSAND, RATE)),
         lambda x: x >= 0.8,
     ),
-    Goal(
+    _less(
         "longest pause of any partition when a worker leaves by SIGTERM",
-        "less than 2 s",
+        2,
+        "s",
         _figure("scaling", LEFT, "pause_longest_seconds"),
-        lambda x: x < 2,
     ),
-    Goal(
+    _less(
         "longest pause of any partition when a fresh worker joins",
-        "less than 5 s",
+        5,
+        "s",
         _figure("scaling", JOINED, "pause_longest_seconds"),
-        lambda x: x < 5,
     ),
-    Goal(
+    _less(
         "pause of any partition after SIGKILL of a worker, p99",
-        "less than 15 s",
+        15,
+        "s",
         _figure("scaling", KILLED_ONE, "pause_p99_seconds"),
-        lambda x: x < 15,
     ),
     Goal(
         "throughput with half of all paid by one partner's customers against evenly",

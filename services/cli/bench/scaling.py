@@ -6,7 +6,6 @@ which a partition of `commissions` gets no record, though every partition is due
 
 import asyncio
 import random
-import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -14,13 +13,13 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from schemas.topics import COMMISSIONS, PAYMENTS, REFERRALS
-from services.cli.bench.commission import FOLDING, accrued
+from services.cli.bench.commission import FOLDING, checked
 from services.cli.bench.folding import Output, until_folded
 from services.cli.bench.lab import Lab, Running
 from services.cli.bench.latency import quantile
 from services.cli.bench.load import publish
 from services.cli.bench.result import Run
-from services.cli.bench.workload import SEED, Decided, Workload
+from services.cli.bench.workload import SEED, Workload
 from services.cli.demo.steps import Steps
 from services.cli.service import Service
 from services.runtime.settings import Settings
@@ -87,12 +86,12 @@ def measure(options: Options, steps: Steps) -> list[Run]:
             workers = lab.work([Service.commission], options.workers[0])
             lab.await_ready([*workers, *lab.work([Service.payouts])])
             asyncio.run(until_folded(lab, FOLDING, (COMMISSIONS,), lambda: 0.0))
-        arguments = [str(options.rate), str(options.seconds), str(options.customers), "0"]
-        load = lab.run("load", [sys.executable, "-P", "-m", "services.cli.bench.pace", *arguments])
+        load = lab.pace(options.rate, options.seconds, options.customers)
         runs = asyncio.run(_changed(lab, workers, options, steps))
         lab.kill([load])
         with steps.step("every decision and balance held against the program"):
-            fault = asyncio.run(_checked(lab, workload))
+            asyncio.run(_published_again(lab, workload))
+            _, fault = asyncio.run(checked(lab.settings, workload))
         return [run.model_copy(update={"fault": fault}) for run in runs]
 
 
@@ -186,10 +185,7 @@ def _figures(pauses: Sequence[float]) -> dict[str, float]:
     return {"times": len(pauses)} | shown
 
 
-async def _checked(lab: Lab, workload: Workload) -> str:
-    """What is not as it must be once all is published; what was before comes a second time, and counts once."""
+async def _published_again(lab: Lab, workload: Workload) -> None:
+    """All of it is published and folded then; what was before comes a second time, and counts once."""
     await publish(lab.settings, PAYMENTS.name, workload.payments())
     await until_folded(lab, FOLDING, (COMMISSIONS,), lambda: 0.0)
-    async with Output(lab.settings, COMMISSIONS) as output:
-        decided = Decided.of(workload, await output.values())
-    return decided.fault(workload.balances(), await accrued(lab.settings, workload))
