@@ -97,6 +97,8 @@ def cost(workload: Workload, folded: Folded) -> dict[str, float]:
         "warm_payments_per_s": folded.warm_rate(count),
         "commission_cpu_per_payment_us": cpu[f"{Service.commission.value} worker"] / count * 1e6,
         "ledger_cpu_per_payment_us": cpu[f"{Service.payouts.value} worker"] / count * 1e6,
+        "kafka_cpu_per_payment_us": cpu["kafka"] / count * 1e6,
+        "valkey_cpu_per_payment_us": cpu["valkey"] / count * 1e6,
         "cpu_of_others_seconds": max(0.0, folded.others_cpu_seconds),
     }
 

@@ -1,13 +1,15 @@
-"""docs/benchmarks.md: the goals beside what was measured, from the results in bench/results."""
+"""What docs/ says of the results in bench/results: the goals beside what was measured, and what to plan for."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from services.cli.bench import capacity
 from services.cli.bench.result import Result, Run, number, read, rows
 
 ROOT = Path(__file__).parent.parent.parent.parent
-RESULTS, PAGE = ROOT / "bench" / "results", ROOT / "docs" / "benchmarks.md"
+RESULTS = ROOT / "bench" / "results"
+PAGE, CAPACITY = ROOT / "docs" / "benchmarks.md", ROOT / "docs" / "capacity.md"
 ORDER = ("commission", "peers", "latency", "growth", "path", "scaling", "http")
 Results = Mapping[str, Result]
 
@@ -238,6 +240,6 @@ def _line(*cells: str) -> str:
 
 
 def files() -> dict[Path, str]:
-    """The page, with its text."""
-    found = [read(file) for file in sorted(RESULTS.glob("*.json"))]
-    return {PAGE: page({result.benchmark: result for result in found})}
+    """The pages that follow from the results, with their text."""
+    results = {found.benchmark: found for found in (read(file) for file in sorted(RESULTS.glob("*.json")))}
+    return {PAGE: page(results), CAPACITY: capacity.page(results.get("growth"))}
