@@ -16,8 +16,8 @@ from services.cli.service import Service
 from services.payouts import LEDGER
 from services.runtime.codec import Codec
 from services.runtime.redis_client import connect
+from services.runtime.redis_reader import RedisReader
 from services.runtime.settings import Settings
-from services.runtime.store import RedisReader
 
 FOLDING = (Service.commission, Service.payouts)
 KILLED_AT = 0.4
