@@ -20,8 +20,8 @@ from services.runtime.codec import Codec
 from services.runtime.lag import lags
 from services.runtime.reader import Rebuilding
 from services.runtime.redis_client import connect
+from services.runtime.redis_reader import RedisReader
 from services.runtime.settings import Settings
-from services.runtime.store import RedisReader
 from services.runtime.worker import stages_of
 from tests.journey import Journey, matches, missing
 

@@ -16,8 +16,8 @@ from services.runtime.http.command_log import CommandLog
 from services.runtime.http.problems import Problem
 from services.runtime.reader import Rebuilding
 from services.runtime.redis_client import connect
+from services.runtime.redis_reader import RedisReader
 from services.runtime.settings import Settings
-from services.runtime.store import RedisReader
 
 WAIT_SECONDS = 60.0
 PAUSE_SECONDS = 0.05

@@ -129,7 +129,7 @@ async def _known(settings: Settings, customer: str) -> Known | None:
     from services.runtime.codec import Codec
     from services.runtime.profiles import PERSONS
     from services.runtime.redis_client import connect
-    from services.runtime.store import RedisReader
+    from services.runtime.redis_reader import RedisReader
 
     redis = connect(settings.redis_url())
     try:

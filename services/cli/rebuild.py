@@ -88,7 +88,8 @@ async def _close(redis: Any, stage: str, partition: int) -> None:
 
     Not where an interrupted rebuild has begun on it.
     """
-    from services.runtime.store import NOT_READY, tag
+    from services.runtime.redis_store import NOT_READY
+    from services.runtime.store import tag
 
     meta = f"{tag(stage, partition)}:meta"
     if await redis.hget(meta, "ready") != NOT_READY:
@@ -111,7 +112,8 @@ async def _ends(settings: Settings, cells: list[tuple[str, int]]) -> dict[tuple[
 
 
 async def _progress(redis: Any, cells: list[tuple[str, int]], ends: dict[tuple[str, int], int]) -> Progress:
-    from services.runtime.store import NOT_READY, tag
+    from services.runtime.redis_store import NOT_READY
+    from services.runtime.store import tag
 
     async with redis.pipeline(transaction=False) as pipe:
         for cell in cells:
@@ -142,8 +144,8 @@ def _fold(settings: Settings, services: list[Service]) -> int:
 async def folded(bench: "Bench") -> int:
     """Fold what the cell lacks. Answers how many records that were."""
     from services.runtime import recovery
+    from services.runtime.redis_store import RedisCellStore
     from services.runtime.sender import Sender
-    from services.runtime.store import RedisCellStore
 
     records = 0
 

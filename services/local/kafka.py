@@ -163,6 +163,11 @@ class Kafka:
         entries = dict(line.split("=", 1) for line in meta.read_text().splitlines() if "=" in line)
         self.cluster_id = entries["cluster.id"]
 
+    def bytes(self) -> int:
+        """What its disk holds of topics that are not its own: records alone, without their indexes."""
+        logs = (self._directory / "log").glob("*/*.log")
+        return sum(file.stat().st_size for file in logs if not file.parent.name.startswith("__"))
+
     def answers(self, bootstrap: str) -> bool:
         """Whether this very Kafka, not another on the same port, answers at the address. Takes a second at most."""
         host, port = bootstrap.split(":")

@@ -77,6 +77,10 @@ class LocalStack:
             return self._valkey.start(self._ports["redis"])
         raise KeyError(name)
 
+    def kafka_bytes(self) -> int:
+        """What the Kafka that was started here holds of our topics on its disk. 0 where it is another's."""
+        return self._kafka.bytes() if self._kafka else 0
+
     def start(self) -> None:
         """Start what was not given and return when it answers. Raises StackRefused; then nothing is left running."""
         self._data_dir = self._given.absolute() if self._given else Path(tempfile.mkdtemp(prefix="refstream-"))

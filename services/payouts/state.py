@@ -54,7 +54,7 @@ class Bonus(msgspec.Struct, frozen=True, array_like=True):
         return self.usable_from <= at and (self.expires_at is None or at < self.expires_at)
 
 
-class Person(msgspec.Struct, frozen=True, omit_defaults=True):
+class Person(msgspec.Struct, frozen=True, array_like=True):
     """One person: own accounts (anyone may become a partner), and as a partner the programs and books.
 
     `accounts`: ids that were opened. `closed`: when an account was closed. `matured_until`: what is available from then
@@ -93,7 +93,7 @@ class Held(msgspec.Struct, frozen=True, array_like=True):
     held_until: int | None
 
 
-class AccrualRow(msgspec.Struct, frozen=True, tag="accrual", omit_defaults=True):
+class AccrualRow(msgspec.Struct, frozen=True, array_like=True, tag="accrual"):
     """How the commission on one payment stands: set by each event on it, never summed.
 
     `used_minor`: what outstanding withdrawals and top-ups took of it. `undone`: it earns nothing after all, and is kept
@@ -124,7 +124,7 @@ class Use(msgspec.Struct, frozen=True, array_like=True):
 WithdrawalStatus = Literal["processing", "paid", "rejected", "cancelled"]
 
 
-class WithdrawalRow(msgspec.Struct, frozen=True, tag="withdrawal", omit_defaults=True):
+class WithdrawalRow(msgspec.Struct, frozen=True, array_like=True, tag="withdrawal"):
     """Money on its way out. `used` may be less than the amount: the rest is deposits.
 
     `destination`: None once it is forgotten, as the `comment`. `commands`: whose answers show both.
@@ -144,7 +144,7 @@ class WithdrawalRow(msgspec.Struct, frozen=True, tag="withdrawal", omit_defaults
     commands: tuple[str, ...] = ()
 
 
-class TopupRow(msgspec.Struct, frozen=True, tag="topup"):
+class TopupRow(msgspec.Struct, frozen=True, array_like=True, tag="topup"):
     """Bonus money that became balance of the partner's own account, worth `credited_minor` there."""
 
     topup_id: str
@@ -160,7 +160,7 @@ class TopupRow(msgspec.Struct, frozen=True, tag="topup"):
 DepositMethod = Literal["card", "invoice"]
 
 
-class DepositRow(msgspec.Struct, frozen=True, tag="deposit", omit_defaults=True):
+class DepositRow(msgspec.Struct, frozen=True, array_like=True, tag="deposit"):
     """Money that a partner pays in; it counts from `received_at` on."""
 
     deposit_id: str
@@ -172,7 +172,7 @@ class DepositRow(msgspec.Struct, frozen=True, tag="deposit", omit_defaults=True)
     received_at: int | None = None
 
 
-class ClientPaymentRow(msgspec.Struct, frozen=True, tag="client_payment", omit_defaults=True):
+class ClientPaymentRow(msgspec.Struct, frozen=True, array_like=True, tag="client_payment"):
     """A client that the partner paid for: `charged_minor` of the account, `from_bonus_minor` of a bonus."""
 
     payment_id: str

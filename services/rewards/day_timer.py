@@ -37,8 +37,8 @@ from services.runtime.barrier import Step, ends_of, passed
 from services.runtime.codec import Codec
 from services.runtime.reader import Rebuilding
 from services.runtime.redis_client import connect
+from services.runtime.redis_reader import RedisReader
 from services.runtime.settings import Settings
-from services.runtime.store import RedisReader
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ class Rebuilding(Exception):
 
 
 class Reader(Protocol):
-    """What an API may ask. Two implementations: Redis (`store.py`) and memory (`simulate.py`)."""
+    """What an API may ask. Two implementations: Redis (`redis_reader.py`) and memory (`simulate.py`)."""
 
     async def state(self, stage: Stage[State, Row], key: str) -> State:
         """The state of one key; `stage.empty` for a key never seen."""

@@ -17,7 +17,8 @@ from services.runtime.codec import SEALED, Codec, Unsealable
 from services.runtime.journal import Diverged, Last
 from services.runtime.memory import MemoryStore
 from services.runtime.recovery import LogReader
-from services.runtime.store import rows_keys, tag
+from services.runtime.redis_reader import rows_keys
+from services.runtime.store import tag
 
 PIECE = 500
 EVERYTHING_SENT = 2**62

@@ -51,10 +51,11 @@ from services.runtime.metrics import (
 )
 from services.runtime.programs import ProgramsFeed
 from services.runtime.redis_client import connect, servers_of, to
+from services.runtime.redis_store import RedisCellStore
 from services.runtime.sender import Sender
 from services.runtime.settings import Settings, SettingsRefused
 from services.runtime.stage import Stage
-from services.runtime.store import TRANSIENT, Commit, Fenced, Outgoing, RedisCellStore, Verdict
+from services.runtime.store import TRANSIENT, Commit, Fenced, Outgoing, Verdict
 from services.runtime.topics_admin import TopicsRefused, concern, refuse_unfit_topics
 from services.runtime.worker_health import serve
 from services.runtime.worker_metrics import CellsShown

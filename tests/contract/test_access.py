@@ -290,6 +290,7 @@ def test_health_tells_nothing_of_anybody(matrix: Matrix, call: str) -> None:
 def test_every_route_but_health_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     """A caller whose limit is spent gets nowhere; a route that forgot to count would let it."""
     monkeypatch.setattr(rates, "REFUSAL_DELAY_SECONDS", 0)
+    monkeypatch.setattr(rates, "REFUSAL_SECONDS", 3_600)  # however slow the machine is
     own = settings(rate_limit_partner=1, rate_limit_trusted=1, rate_limit_public=1)
     with four_apis(RateLimits(own, MemoryStorage())) as apis:
         matrix = Matrix(apis, {OWN: dict.fromkeys(("partner_id", "code"), OWN)})

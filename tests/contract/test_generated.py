@@ -78,6 +78,7 @@ def test_generated_pages_and_access_rules_are_fresh() -> None:
         "rules.md",
         "metrics.md",
         "benchmarks.md",
+        "capacity.md",
         "defences.md",
         "faults.md",
         "kafka-acls.sh",

@@ -32,8 +32,8 @@ from services.payouts import ledger
 from services.runtime.codec import Codec
 from services.runtime.faults import POINTS
 from services.runtime.redis_client import connect
+from services.runtime.redis_reader import RedisReader
 from services.runtime.settings import Settings
-from services.runtime.store import RedisReader
 from services.runtime.worker import FENCED_EXIT
 from tests.conftest import DATA_SECRETS, Stack
 from tests.worlds import balance, shown, world

@@ -12,19 +12,10 @@ from services.runtime.journal import Last
 from services.runtime.memory import MemoryStore
 from services.runtime.reader import Rebuilding
 from services.runtime.redis_client import connect
+from services.runtime.redis_reader import RedisReader, rows_keys
+from services.runtime.redis_store import RedisCellStore
 from services.runtime.simulate import World
-from services.runtime.store import (
-    Commit,
-    Fenced,
-    Loaded,
-    Moment,
-    Outgoing,
-    RedisCellStore,
-    RedisReader,
-    Verdict,
-    rows_keys,
-    tag,
-)
+from services.runtime.store import Commit, Fenced, Loaded, Moment, Outgoing, Verdict, tag
 from tests.conftest import Stack
 from tests.journey import journeys
 from tests.worlds import OWN, facts, fold_again, world
@@ -113,7 +104,7 @@ def test_a_former_owner_is_fenced_and_changes_nothing(stack: Stack) -> None:
 @pytest.mark.defence(
     "a batch is decided by the memory that it is committed to",
     "Redis goes back to an older copy and then to a newer one: in between a partner has no account and is refused.",
-    where="services/runtime/store.py: _refuse_another",
+    where="services/runtime/redis_store.py: _refuse_another",
 )
 @pytest.mark.parametrize("field", ["epoch", "commits"])
 def test_what_is_not_the_owners_memory_is_not_read(stack: Stack, field: str) -> None:
@@ -189,7 +180,7 @@ def test_a_large_batch_is_one_commit(stack: Stack) -> None:
 @pytest.mark.defence(
     "only its owner empties a cell",
     "A frozen owner that wakes up throws away what its successor has folded.",
-    where="services/runtime/store.py: _EMPTY",
+    where="services/runtime/redis_store.py: _EMPTY",
 )
 def test_only_who_knows_a_cell_as_it_is_can_empty_it(stack: Stack) -> None:
     async def scene(store: RedisCellStore, _: str) -> None:
@@ -252,7 +243,7 @@ def test_a_copy_of_no_single_moment_is_thrown_away_and_folded_anew(
 @pytest.mark.defence(
     "an answer is given when it is on the log",
     "Redis is lost, the command is decided anew and otherwise: somebody was told what never was.",
-    where="services/runtime/store.py: answer",
+    where="services/runtime/redis_reader.py: answer",
 )
 def test_an_answer_is_given_when_it_is_on_the_log(stack: Stack) -> None:
     async def scene(made: World, store: RedisCellStore, live: MemoryStore) -> None:
@@ -282,7 +273,7 @@ def test_keys_are_found_by_how_a_name_begins(stack: Stack) -> None:
 @pytest.mark.defence(
     "a cell is read in the run of Redis alone in which its owner found it whole",
     "After a failover somebody sees an older balance, and a signup is decided by what no longer holds.",
-    where="services/runtime/store.py: _ask",
+    where="services/runtime/redis_reader.py: ask",
 )
 def test_a_cell_is_read_in_the_run_of_the_server_alone_in_which_its_owner_found_it_whole(stack: Stack) -> None:
     """Another run of the server may hold an older copy."""
@@ -323,7 +314,7 @@ def test_a_cell_is_read_in_the_run_of_the_server_alone_in_which_its_owner_found_
 @pytest.mark.defence(
     "a cell that is being rebuilt is not read",
     "Somebody sees a balance that lacks its last payments, and spends by it.",
-    where="services/runtime/store.py: _ask",
+    where="services/runtime/redis_reader.py: ask",
 )
 def test_a_cell_that_is_behind_its_journal_is_not_read(stack: Stack) -> None:
     async def scene(made: World, store: RedisCellStore, live: MemoryStore) -> None:

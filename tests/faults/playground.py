@@ -175,10 +175,10 @@ class Playground(Ground):
         """
         folder = self._folder / server
         assert folder.is_mount()
-        with (folder / "fill").open("wb") as fill, contextlib.suppress(OSError):
+        # Without a buffer: closing would write what is left of it, where there is no room.
+        with (folder / "fill").open("wb", buffering=0) as fill, contextlib.suppress(OSError):
             while True:
                 fill.write(bytes(1 << 16))
-                fill.flush()
         time.sleep(seconds)
         (folder / "fill").unlink()
         child = self._kafka.child if server == "kafka" else self._valkey.child

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from schemas.events import parse_event
 from schemas.ids import partition_of
 from schemas.topics import COMMISSIONS, PAYMENTS, REFERRALS
-from services.cli.bench import chart, page
+from services.cli.bench import capacity, chart, page
 from services.cli.bench.folding import Folded, Sample
 from services.cli.bench.growth import points
 from services.cli.bench.latency import open_loop, summary
@@ -241,6 +241,47 @@ def test_growth_moves_one_axis_at_a_time() -> None:
     for point in found[1:]:
         axes = ("customers", "workers", "partitions", "hot_share")
         assert sum(getattr(point, axis) != getattr(found[0], axis) for axis in axes) == 1, point
+
+
+# --- capacity -------------------------------------------------------------------------------------------------------
+
+
+def grown(customers: int, payments: int, label: str = "", more: float = 1.0) -> Run:
+    """A run in which a customer took 300 bytes of Redis and a payment 500, `more` times as much."""
+    redis, kafka = (300 * customers + 500 * payments) * more, 200 * customers + 2_000 * payments
+    figures = {"customers": customers, "payments": payments, "redis_per_customer_bytes": redis / customers}
+    figures |= {"kafka_per_customer_bytes": kafka / customers}
+    spent = {"commission": 60, "ledger": 30, "kafka": 12, "valkey": 6}
+    figures |= {f"{name}_cpu_per_payment_us": us * more for name, us in spent.items()}
+    return Run(label=label or f"{customers:,} customers", figures=figures)
+
+
+def test_what_payments_and_customers_take_is_found_again() -> None:
+    model = capacity.Model.fitted([grown(10, 5_000), grown(100, 5_000), grown(1_000, 5_000), grown(500, 6_000)])
+    assert round(model.kept["redis"].per_customer, 6) == 300
+    assert round(model.kept["redis"].per_payment, 6) == 500
+    assert round(model.kept["kafka"].bytes(1_000_000, 12_000_000)) == 200 * 1_000_000 + 2_000 * 12_000_000
+    assert model.needs(10_000) == {
+        "commission workers": 1,  # 10,000 × 60 µs are 0.6 cores
+        "payouts workers": 1,
+        "partitions": 4,
+        "Redis primaries, for their CPU": 1,
+        "cores of Kafka's leaders": 1,
+        "Redis, GB more a day": pytest.approx(432),
+        "Kafka's disks, GB more a day (3 replicas)": pytest.approx(5_184),
+    }
+    assert model.needs(1_000_000) | {"commission workers": 100, "partitions": 256} == model.needs(1_000_000)
+
+
+def test_the_plan_says_how_far_it_is_from_what_was_measured() -> None:
+    runs = [grown(10, 5_000), grown(100, 5_000), grown(1_000, 5_000, more=1.2)]
+    others = [grown(10, 5_000, "2 workers", more=9), grown(10, 5_000, "50% of one partner", more=9)]
+    shown = capacity.page(found("growth", *runs, *others))
+    rows = [line for line in shown.splitlines() if ", 5,000 |" in line]
+    assert len(rows) == 3, "what differs in more than size says nothing of size"
+    assert "-" in rows[2].split(" | ")[3], rows[2]
+    assert "| 100 | 10,000 | 1,000,000 |" in shown
+    assert "Not measured yet" in capacity.page(None)
 
 
 # --- results --------------------------------------------------------------------------------------------------------

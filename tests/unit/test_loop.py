@@ -144,7 +144,7 @@ def test_a_late_commit_of_a_former_owner_is_fenced(monkeypatch: pytest.MonkeyPat
 @pytest.mark.defence(
     "a new owner fences the one before",
     "A frozen owner that wakes up commits over its successor: balances are shown that nobody was told of.",
-    where="services/runtime/store.py: _COMMIT",
+    where="services/runtime/redis_store.py: _COMMIT",
 )
 def test_without_the_fence_a_late_commit_leaves_what_was_never_said(monkeypatch: pytest.MonkeyPatch) -> None:
     made = _world_with_a_waiting_payment()
@@ -284,7 +284,7 @@ class _Tokenless(_LosesReplies):
 @pytest.mark.defence(
     "a writer knows its own commit",
     "A lost reply looks like another owner: the process ends for nothing.",
-    where="services/runtime/store.py: _COMMIT",
+    where="services/runtime/redis_store.py: _COMMIT",
 )
 @pytest.mark.parametrize(("kind", "holds"), [(_LosesReplies, True), (_Tokenless, False)])
 def test_a_commit_whose_reply_was_lost_is_known_as_our_own(kind: type[MemoryStore], holds: bool) -> None:

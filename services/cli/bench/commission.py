@@ -4,8 +4,9 @@ import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from schemas.topics import COMMISSIONS, PAYMENTS, REFERRALS
+from schemas.topics import CELLS, COMMISSIONS, PAYMENTS, REFERRALS
 from services.cli.bench.folding import Folded, Output, Sample, until_folded
 from services.cli.bench.lab import Lab, Running
 from services.cli.bench.load import publish
@@ -16,8 +17,9 @@ from services.cli.service import Service
 from services.payouts import LEDGER
 from services.runtime.codec import Codec
 from services.runtime.redis_client import connect
+from services.runtime.redis_reader import RedisReader
 from services.runtime.settings import Settings
-from services.runtime.store import RedisReader
+from services.runtime.store import tag
 
 FOLDING = (Service.commission, Service.payouts)
 KILLED_AT = 0.4
@@ -67,7 +69,9 @@ def measure(options: Options, steps: Steps) -> Run:
             decided, fault = asyncio.run(checked(lab.settings, workload))
         figures |= {"missing": decided.missing, "decided_twice": decided.duplicates, "repeated_records": decided.again}
         if options.rebuild:
-            figures["rebuilt_payments_per_s"] = options.payments / _rebuilt(lab, killing.workers, options, steps)
+            seconds = _rebuilt(lab, killing.workers, options, steps)
+            figures["rebuilt_payments_per_s"] = options.payments / seconds
+            figures["rebuilt_records_per_s"] = asyncio.run(_folded_records(lab.settings)) / seconds
         return Run(
             label=options.label,
             figures={name: round(value, 3) for name, value in figures.items()},
@@ -97,6 +101,8 @@ def cost(workload: Workload, folded: Folded) -> dict[str, float]:
         "warm_payments_per_s": folded.warm_rate(count),
         "commission_cpu_per_payment_us": cpu[f"{Service.commission.value} worker"] / count * 1e6,
         "ledger_cpu_per_payment_us": cpu[f"{Service.payouts.value} worker"] / count * 1e6,
+        "kafka_cpu_per_payment_us": cpu["kafka"] / count * 1e6,
+        "valkey_cpu_per_payment_us": cpu["valkey"] / count * 1e6,
         "cpu_of_others_seconds": max(0.0, folded.others_cpu_seconds),
     }
 
@@ -174,6 +180,21 @@ async def _emptied(settings: Settings) -> None:
     redis = connect(settings.redis_url())
     await redis.flushall()
     await redis.aclose()
+
+
+async def _folded_records(settings: Settings) -> int:
+    """How many records the cells of the folding services have read, each cell all that it reads."""
+    redis = connect(settings.redis_url())
+    stages = [stage for stage in CELLS if stage.partition(".")[0] in FOLDING]
+    try:
+        metas: list[Any] = [
+            await redis.hgetall(f"{tag(stage, partition)}:meta")
+            for stage in stages
+            for partition in range(settings.partitions)
+        ]
+    finally:
+        await redis.aclose()
+    return sum(int(value) for meta in metas for name, value in meta.items() if name.startswith(b"position:"))
 
 
 async def _first_key(lab: Lab) -> float:

@@ -12,7 +12,6 @@ from services.cli.bench.load import publish
 from services.cli.bench.result import Run
 from services.cli.bench.workload import Workload
 from services.cli.demo.steps import Steps
-from services.runtime.redis_client import connect
 
 PAYMENTS_EACH = 12
 
@@ -47,26 +46,27 @@ def points(
 
 
 def measure(point: Point, steps: Steps) -> Run:
-    """Fold the referrals, then the payments, each by fresh workers; between them Redis is looked at."""
+    """Fold the referrals, then the payments, each by fresh workers; between them Redis and Kafka are looked at."""
     workload = Workload(point.payments, point.customers, hot_share=point.hot_share)
     with Lab(point.partitions) as lab:
-        empty = asyncio.run(_redis_bytes(lab))
+        empty = asyncio.run(lab.kept())
         with steps.step(f"{point.label}: referrals"):
             asyncio.run(publish(lab.settings, REFERRALS.name, workload.referrals()))
             _folded(lab, point)
-            bound = asyncio.run(_redis_bytes(lab))
+            bound = asyncio.run(lab.kept())
         with steps.step(f"{point.label}: payments") as step:
             asyncio.run(publish(lab.settings, PAYMENTS.name, workload.payments()))
             folded = _folded(lab, point)
-            paid = asyncio.run(_redis_bytes(lab))
+            paid = asyncio.run(lab.kept())
             is_right = asyncio.run(accrued(lab.settings, workload)) == workload.balances()
             step.said = f"{point.label}: {point.payments:,} payments folded in {folded.seconds:.1f} s"
-        memory = {
-            "redis_without_payments_per_customer_bytes": (bound - empty) / point.customers,
-            "redis_per_payment_bytes": (paid - bound) / point.payments,
-            "redis_per_customer_bytes": (paid - empty) / point.customers,
-        }
-        figures = cost(workload, folded) | memory
+        figures = {"customers": point.customers, "payments": point.payments} | cost(workload, folded)
+        for name in empty:
+            figures |= {
+                f"{name}_without_payments_per_customer_bytes": (bound[name] - empty[name]) / point.customers,
+                f"{name}_per_payment_bytes": (paid[name] - bound[name]) / point.payments,
+                f"{name}_per_customer_bytes": (paid[name] - empty[name]) / point.customers,
+            }
         return Run(
             label=point.label,
             figures={name: round(value, 3) for name, value in figures.items()},
@@ -83,11 +83,3 @@ def _folded(lab: Lab, point: Point) -> Folded:
     folded = asyncio.run(until_folded(lab, FOLDING, (COMMISSIONS,), lambda: started(workers)))
     lab.stop(workers)
     return folded
-
-
-async def _redis_bytes(lab: Lab) -> int:
-    redis = connect(lab.settings.redis_url())
-    try:
-        return int((await redis.info("memory"))["used_memory"])
-    finally:
-        await redis.aclose()

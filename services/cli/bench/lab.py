@@ -26,6 +26,7 @@ from services.local import ports
 from services.local.child import Child
 from services.local.refusal import StackRefused
 from services.local.stack import LocalStack
+from services.runtime.redis_client import connect
 from services.runtime.settings import Settings
 from services.runtime.topics_admin import ensure_topics
 
@@ -115,6 +116,14 @@ class Lab(AbstractContextManager["Lab"]):
         await warm(self.settings)
         if self._with_programs:
             await publish_programs(self.settings)
+
+    async def kept(self) -> dict[str, int]:
+        """How many bytes Redis and Kafka hold."""
+        redis = connect(self.settings.redis_url())
+        try:
+            return {"redis": int((await redis.info("memory"))["used_memory"]), "kafka": self._stack.kafka_bytes()}
+        finally:
+            await redis.aclose()
 
     # --- processes ------------------------------------------------------------------------------------------------
 

@@ -23,9 +23,9 @@ from services.runtime.http.resources import Resources, TheCommands
 from services.runtime.metrics import Metrics
 from services.runtime.programs import ProgramsFeed
 from services.runtime.redis_client import connect
+from services.runtime.redis_reader import RedisReader
 from services.runtime.settings import Settings
 from services.runtime.stage import Stage
-from services.runtime.store import RedisReader
 
 REDIS_CONNECT_SECONDS = 2.0
 REDIS_REPLY_SECONDS = 2.0
