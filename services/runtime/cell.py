@@ -45,6 +45,7 @@ from functools import cache
 from typing import Any, TypeVar
 
 import msgspec
+from redis.exceptions import ResponseError
 
 from schemas.commands import Answered
 from schemas.events import Event, Payload, ProgramPublished, event_json
@@ -57,7 +58,7 @@ from services.runtime.faults import reach
 from services.runtime.journal import Diverged, Entry, Last, Learnt, LookedUp
 from services.runtime.reader import Rebuilding
 from services.runtime.stage import Answer, Change, Context, DeadLetter, Emit, Missing, Record, Rows, Stage
-from services.runtime.store import TRANSIENT, CellStore, Commit, Fenced, Moment, Outgoing, Verdict, tag
+from services.runtime.store import CellStore, Commit, Fenced, Moment, Outgoing, Verdict, passes, tag
 from services.runtime.tally import Tally, tallied, tallies
 from services.runtime.tracing import Headers, onward
 
@@ -778,7 +779,7 @@ class Cell:
             self._states.popitem(last=False)
 
     async def _patiently(self, attempt: Callable[[], Awaitable[Any]]) -> Any:
-        """Repeat what is transient (a lost connection, a server that is loading) within a limit.
+        """Repeat what passes (a lost connection, a server that is loading or whose disk is full) within a limit.
 
         Another cell's rebuild takes as long as it takes; it may wait for this one to be let go. Errors: GivenUp then.
         """
@@ -786,14 +787,21 @@ class Cell:
         while True:
             try:
                 return await attempt()
-            except TRANSIENT as error:
+            except Exception as error:
+                if not passes(error):
+                    raise
                 if self.let_go:
                     raise GivenUp(self.name) from error
                 if waited >= PATIENCE_SECONDS and not isinstance(error, Rebuilding):
                     raise
-                log.warning("waiting for the store", extra={"cell": self.name, "error": type(error).__name__})
+                log.warning("waiting for the store", extra={"cell": self.name, "error": _named(error)})
                 await self._pause(delay)
                 waited, delay = waited + delay, min(1.0, delay * 2)
+
+
+def _named(error: Exception) -> str:
+    """What is the matter, in a word: a refusal's code, else the type. Never what else it says: that may be anything."""
+    return str(error).partition(" ")[0] if isinstance(error, ResponseError) else type(error).__name__
 
 
 DUPLICATES = "duplicates"

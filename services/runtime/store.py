@@ -1,12 +1,14 @@
 """What a cell asks of its memory, and commits to it. In Redis: `redis_store.py`; in dictionaries: `memory.py`."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple, Protocol
 
 import msgspec
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from services.runtime.journal import Last
@@ -14,6 +16,25 @@ from services.runtime.reader import Rebuilding
 
 TRANSIENT = (RedisConnectionError, RedisTimeoutError, OSError, Rebuilding)
 """What passes by itself: a lost connection (a server that is loading counts as one), a cell that is not open yet."""
+_CANNOT_WRITE_NOW = ("MISCONF", "OOM", "READONLY")
+"""How refusals begin of a server whose disk or memory is full, or that has become a replica."""
+
+
+def passes(error: Exception) -> bool:
+    """Whether it is worth asking again: what passes by itself, or when somebody has made room."""
+    return isinstance(error, TRANSIENT) or (
+        isinstance(error, ResponseError) and str(error).startswith(_CANNOT_WRITE_NOW)
+    )
+
+
+@contextmanager
+def unless_it_passes() -> Iterator[None]:
+    """Goes on behind the block after an error that passes: the next time may be better."""
+    try:
+        yield
+    except Exception as error:
+        if not passes(error):
+            raise
 
 
 def tag(stage: str, partition: int) -> str:

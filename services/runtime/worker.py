@@ -55,7 +55,7 @@ from services.runtime.redis_store import RedisCellStore
 from services.runtime.sender import Sender
 from services.runtime.settings import Settings, SettingsRefused
 from services.runtime.stage import Stage
-from services.runtime.store import TRANSIENT, Commit, Fenced, Outgoing, Verdict
+from services.runtime.store import Commit, Fenced, Outgoing, Verdict, unless_it_passes
 from services.runtime.topics_admin import TopicsRefused, concern, refuse_unfit_topics
 from services.runtime.worker_health import serve
 from services.runtime.worker_metrics import CellsShown
@@ -313,7 +313,7 @@ class _OpenCell:
 
     async def _has_lost(self) -> bool:
         """Whether the fence was Redis' that lost data. A Redis that does not answer is for the next process to see."""
-        with contextlib.suppress(*TRANSIENT):
+        with unless_it_passes():
             return not await self.is_whole()
         return False
 
@@ -470,7 +470,7 @@ class Keeper:
         One that is out of reach is looked at the next time: others may be on another server.
         """
         for opened in list(self._cells.values()):
-            with contextlib.suppress(*TRANSIENT):
+            with unless_it_passes():
                 if not await opened.is_whole():
                     self.open_anew(opened.cell)
                     return

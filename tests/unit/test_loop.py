@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext, suppress
 
 import pytest
+from redis.exceptions import ResponseError
 
 from schemas import events
 from schemas.events import Event
@@ -297,6 +298,47 @@ def test_a_commit_whose_reply_was_lost_is_known_as_our_own(kind: type[MemoryStor
     else:
         with pytest.raises(Fenced):
             made.run()
+
+
+# --- a server that cannot write now ---------------------------------------------------------------------------------
+
+
+class _Refuses(MemoryStore):
+    """A server that refuses three commits before it takes one."""
+
+    says, left = "", 3
+
+    async def commit(self, commit: Commit) -> Verdict:
+        if self.left:
+            self.left -= 1
+            raise ResponseError(self.says)
+        return await super().commit(commit)
+
+
+@pytest.mark.parametrize(
+    ("says", "holds"),
+    [
+        ("MISCONF Errors writing to the AOF file: No space left on device", True),
+        ("OOM command not allowed when used memory > 'maxmemory'.", True),
+        ("READONLY You can't write against a read only replica.", True),
+        ("NOPERM User worker has no permissions to run the 'hset' command", False),
+    ],
+)
+def test_a_server_that_cannot_write_now_is_asked_again(
+    says: str, holds: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(_Refuses, "says", says)
+    made = _bound_world()
+    made.stores[SALES, 0].__class__ = _Refuses
+    made.publish(_history()[1])
+    if not holds:
+        with pytest.raises(ResponseError, match="NOPERM"):
+            made.run()
+        return
+    made.run()
+    assert _left(made) == 1_000
+    waits = {record.error for record in caplog.records if record.msg == "waiting for the store"}  # type: ignore[attr-defined]
+    assert waits == {says.partition(" ")[0]}
 
 
 # --- positions: Redis decides where reading goes on -----------------------------------------------------------------
