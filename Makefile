@@ -29,8 +29,8 @@ demo: $(STAMP) ## the main job in one go, on a local Kafka and Valkey
 test: $(STAMP) lint ## everything: ruff, mypy, all tests
 	$(BIN)/pytest
 
-check: $(STAMP) lint ## the inner loop, in seconds: ruff, mypy, tests without Kafka
-	$(BIN)/pytest -q -m "not infra" $(FAST)
+check: $(STAMP) lint ## the inner loop, on all cores: ruff, mypy, tests without Kafka
+	$(BIN)/pytest -q -m "not infra" -n auto $(FAST)
 
 faults: $(STAMP) ## the long run of tests/faults: hours
 	REFSTREAM_FAULTS=long $(BIN)/pytest -q tests/faults tests/properties/test_rebuild.py tests/e2e/test_crashes.py \
