@@ -800,8 +800,8 @@ class Cell:
 
 
 def _named(error: Exception) -> str:
-    """What is the matter, in a word: a refusal's code, else the type. Never what else it says: that may be anything."""
-    return str(error).partition(" ")[0] if isinstance(error, ResponseError) else type(error).__name__
+    """What is the matter, in a word: the type, or the code of a refusal without one. The rest may say anything."""
+    return str(error).partition(" ")[0] if type(error) is ResponseError else type(error).__name__
 
 
 DUPLICATES = "duplicates"

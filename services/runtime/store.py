@@ -8,23 +8,22 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import ResponseError
+from redis.exceptions import OutOfMemoryError, ReadOnlyError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from services.runtime.journal import Last
 from services.runtime.reader import Rebuilding
 
-TRANSIENT = (RedisConnectionError, RedisTimeoutError, OSError, Rebuilding)
-"""What passes by itself: a lost connection (a server that is loading counts as one), a cell that is not open yet."""
-_CANNOT_WRITE_NOW = ("MISCONF", "OOM", "READONLY")
-"""How refusals begin of a server whose disk or memory is full, or that has become a replica."""
+TRANSIENT = (RedisConnectionError, RedisTimeoutError, OutOfMemoryError, ReadOnlyError, OSError, Rebuilding)
+"""What passes by itself, or when somebody has made room: a lost connection (a server that is loading counts as one), a
+server whose memory is full or that has become a replica, a cell that is not open yet."""
+_DISK_IS_FULL = "MISCONF"
+"""How such a refusal begins: the client has no class for it."""
 
 
 def passes(error: Exception) -> bool:
-    """Whether it is worth asking again: what passes by itself, or when somebody has made room."""
-    return isinstance(error, TRANSIENT) or (
-        isinstance(error, ResponseError) and str(error).startswith(_CANNOT_WRITE_NOW)
-    )
+    """Whether it is worth asking again."""
+    return isinstance(error, TRANSIENT) or (isinstance(error, ResponseError) and str(error).startswith(_DISK_IS_FULL))
 
 
 @contextmanager
