@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil
 
-from services.cli.bench.result import Result, Run, number
+from services.cli.bench.result import Result, Run, line, number
 
 BUSY = 0.6
 """How much of a core a worker or a Redis should use by itself: the rest is for peaks, and for one that died."""
@@ -106,8 +106,8 @@ def page(growth: Result | None) -> str:
 
 def _lines(model: Model) -> Iterator[str]:
     yield "| | a customer | a million payments |\n|---|---:|---:|"
-    for store, line in model.kept.items():
-        yield f"| {store.capitalize()} | {line.per_customer:,.0f} bytes | {line.per_payment / 1e3:,.2f} GB |"
+    for store, fitted in model.kept.items():
+        yield f"| {store.capitalize()} | {fitted.per_customer:,.0f} bytes | {fitted.per_payment / 1e3:,.2f} GB |"
     yield ""
     yield "| | CPU of a payment |\n|---|---:|"
     for name, spent in model.cpu_us.items():
@@ -122,18 +122,18 @@ def _checked(model: Model, runs: Sequence[Run]) -> Iterator[str]:
     for run in runs:
         customers, payments, _ = _point(run, "redis")
         cells = [f"{customers:,.0f}, {payments:,.0f}"]
-        for store, line in model.kept.items():
-            found, told = _point(run, store)[2], line.bytes(customers, payments)
+        for store, fitted in model.kept.items():
+            found, told = _point(run, store)[2], fitted.bytes(customers, payments)
             cells += [number(found / 1e6), number(told / 1e6), f"{told / found - 1:+.0%}"]
-        yield f"| {' | '.join(cells)} |"
+        yield line(*cells)
     yield ""
 
 
 def _needed(model: Model) -> Iterator[str]:
     yield "## What a rate needs\n"
     needs = [model.needs(rate) for rate in RATES]
-    yield f"| payments a second | {' | '.join(f'{rate:,}' for rate in RATES)} |"
+    yield line("payments a second", *(f"{rate:,}" for rate in RATES))
     yield "|---|" + "---:|" * len(RATES)
     for name in needs[0]:
-        yield f"| {name} | {' | '.join(number(each[name]) for each in needs)} |"
+        yield line(name, *(number(each[name]) for each in needs))
     yield ""

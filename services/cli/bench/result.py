@@ -116,6 +116,11 @@ def number(value: float) -> str:
     return f"{value:,.0f}" if size >= 100 or value == int(value) else f"{value:,.{1 if size >= 10 else 2}f}"
 
 
+def line(*cells: str) -> str:
+    """A row of a table in Markdown."""
+    return f"| {' | '.join(cells)} |"
+
+
 def show(console: Console, found: Result) -> None:
     table = Table(title=found.command, title_justify="left", title_style="bold")
     table.add_column("")
