@@ -4,14 +4,14 @@ import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from schemas.topics import CELLS, COMMISSIONS, PAYMENTS, REFERRALS
+from schemas.topics import COMMISSIONS, PAYMENTS, REFERRALS
 from services.cli.bench.folding import Folded, Output, Sample, until_folded
 from services.cli.bench.lab import Lab, Running
 from services.cli.bench.load import publish
 from services.cli.bench.result import Run
 from services.cli.bench.workload import Decided, Workload
+from services.cli.demo.settled import Watch
 from services.cli.demo.steps import Steps
 from services.cli.service import Service
 from services.payouts import LEDGER
@@ -19,7 +19,6 @@ from services.runtime.codec import Codec
 from services.runtime.redis_client import connect
 from services.runtime.redis_reader import RedisReader
 from services.runtime.settings import Settings
-from services.runtime.store import tag
 
 FOLDING = (Service.commission, Service.payouts)
 KILLED_AT = 0.4
@@ -71,7 +70,7 @@ def measure(options: Options, steps: Steps) -> Run:
         if options.rebuild:
             seconds = _rebuilt(lab, killing.workers, options, steps)
             figures["rebuilt_payments_per_s"] = options.payments / seconds
-            figures["rebuilt_records_per_s"] = asyncio.run(_folded_records(lab.settings)) / seconds
+            figures["rebuilt_records_per_s"] = asyncio.run(_read(lab.settings)) / seconds
         return Run(
             label=options.label,
             figures={name: round(value, 3) for name, value in figures.items()},
@@ -182,19 +181,9 @@ async def _emptied(settings: Settings) -> None:
     await redis.aclose()
 
 
-async def _folded_records(settings: Settings) -> int:
-    """How many records the cells of the folding services have read, each cell all that it reads."""
-    redis = connect(settings.redis_url())
-    stages = [stage for stage in CELLS if stage.partition(".")[0] in FOLDING]
-    try:
-        metas: list[Any] = [
-            await redis.hgetall(f"{tag(stage, partition)}:meta")
-            for stage in stages
-            for partition in range(settings.partitions)
-        ]
-    finally:
-        await redis.aclose()
-    return sum(int(value) for meta in metas for name, value in meta.items() if name.startswith(b"position:"))
+async def _read(settings: Settings) -> int:
+    async with Watch(settings, FOLDING) as watch:
+        return await watch.read()
 
 
 async def _first_key(lab: Lab) -> float:

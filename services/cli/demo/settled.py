@@ -60,6 +60,11 @@ class Watch:
         )
         return Behind(records, records == 0 and unsent == still_unsent == 0 and before == after)
 
+    async def read(self) -> int:
+        """How many records the cells have read, each all that it reads."""
+        cells, _ = await self._cells()
+        return sum(at for cell in cells.values() for name, at in cell.items() if name != "outbox")
+
     async def _cells(self) -> tuple[dict[tuple[str, int], dict[str, int]], int]:
         """Every cell's positions by topic (and how much it has ever sent), and how much is not sent yet."""
         names = [(stage.name, partition) for stage in self._stages for partition in self._partitions]
