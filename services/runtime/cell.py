@@ -38,7 +38,6 @@ key, so all events of a key meet here. A batch takes five steps:
 import asyncio
 import logging
 import uuid
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -53,6 +52,7 @@ from schemas.ids import derived_id, partition_of
 from schemas.programs import NotYetPublished, Programs
 from schemas.topics import BY_NAME, JOURNALS, PROGRAMS, TOPIC_OF, Topic
 from services.runtime import border, journal
+from services.runtime.cache import Cache
 from services.runtime.codec import Codec
 from services.runtime.faults import reach
 from services.runtime.journal import Diverged, Entry, Last, Learnt, LookedUp
@@ -65,7 +65,6 @@ from services.runtime.tracing import Headers, onward
 log = logging.getLogger(__name__)
 
 EDGE_HEADER, NUMBER_HEADER = "refstream-edge", "refstream-number"
-CACHED_STATES = 100_000
 LEARNT_KEYS = 1_000
 """How many keys one commit of `learn` takes in."""
 PATIENCE_SECONDS = 30.0
@@ -115,7 +114,8 @@ class _Batch:
 class Cell:
     """One stage and one partition. Not for concurrent use: batches of a cell come one after the other.
 
-    `owner`: 32 hexadecimal digits that tell this owner from the others; random where none are given.
+    `owner`: 32 hexadecimal digits that tell this owner from the others; random where none are given. `cache`: shared
+    with the other cells of the process.
     """
 
     def __init__(
@@ -131,6 +131,7 @@ class Cell:
         clock_offset_seconds: int = 0,
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
         owner: str | None = None,
+        cache: Cache | None = None,
     ) -> None:
         self.stage, self.partition, self.partitions = stage, partition, partitions
         self.name = f"{stage.name}:{partition}"
@@ -141,7 +142,8 @@ class Cell:
         self._batches = 0
         self._epoch = 0
         self._meta: dict[str, int] = {}
-        self._states: OrderedDict[str, Any] = OrderedDict()
+        self._cache = cache or Cache()
+        self._states = self._cache.shelf()
         self._last = Last()
         self._sent = self._sent_noted = self._said_last = 0
         self._known: dict[str, int] = {}
@@ -166,7 +168,7 @@ class Cell:
         self._last = last or Last()
         opened = await self._patiently(lambda: self._store.open(self._last))
         self._epoch, self._meta = opened.epoch, dict(opened.meta)
-        self._states.clear()
+        self._states = self._cache.shelf()
         self._known = self._counts(_KNOWN)
         self.is_astray = last is not None and not self._is_of_the_chain(opened.outbox)
         if self.is_astray:
@@ -362,7 +364,7 @@ class Cell:
         if not await self._patiently(lambda: self._store.empty(self._epoch, self.commits)):
             raise Fenced(self.name)
         self._meta, self._known = {}, {}
-        self._states.clear()
+        self._states = self._cache.shelf()
         self.said_differently, self.is_astray = 0, False
 
     async def replay(self, told: Sequence[tuple[Entry, Sequence[Record]]]) -> list[Outgoing]:
@@ -579,21 +581,24 @@ class Cell:
 
     async def _load(self, batch: _Batch, events: Sequence[tuple[str, Event]]) -> None:
         keys = dict.fromkeys(key for key, _ in events)
-        unknown = [key for key in keys if key not in self._states]
+        cached = {key: self._states.get(key) for key in keys}
+        unknown = [key for key, state in cached.items() if state is None]
         rows = list(dict.fromkeys((key, row_id) for key, event in events for row_id in self.stage.row_ids(event)))
         commands = list(dict.fromkeys(command for _, event in events if (command := _command_of(event))))
         loaded = await self._patiently(lambda: self._store.load(unknown, rows, commands, self._moment))
-        for key in keys:
-            self._have(batch, key, loaded.states.get(key))
+        for key, state in cached.items():
+            self._have(batch, key, state, loaded.states.get(key))
         for key, row_id in rows:
             row = loaded.rows.get((key, row_id))
             batch.rows[key].put(row_id, self._row(key, row_id, row) if row else None)
         batch.answered |= loaded.answered
 
-    def _have(self, batch: _Batch, key: str, blob: bytes | None) -> None:
-        batch.states[key] = (
-            self._states[key] if key in self._states else self._state(key, blob) if blob else self.stage.empty
-        )
+    def _have(self, batch: _Batch, key: str, cached: Any | None, blob: bytes | None) -> None:
+        state = cached
+        if state is None and blob is not None:
+            state = self._state(key, blob)
+            self._states.put(key, state, len(blob))
+        batch.states[key] = self.stage.empty if state is None else state
         batch.rows[key] = Rows()
 
     def _state(self, key: str, blob: bytes) -> Any:
@@ -610,7 +615,7 @@ class Cell:
                 batch.rows[key].fill({row_id: self._row(key, row_id, blob) for row_id, blob in stored.items()})
             case ("own", other):
                 loaded = await self._patiently(lambda: self._store.load([other], [], [], self._moment))
-                self._have(batch, other, loaded.states.get(other))
+                self._have(batch, other, None, loaded.states.get(other))
             case ("peek", where, name) if where in self.stage.outside:
                 batch.looked_up[where, name] = msgspec.msgpack.encode(self.stage.outside[where](name))
             case ("peek", where, name):
@@ -772,11 +777,8 @@ class Cell:
             raise Fenced(self.name)
         self._meta.update(commit.meta)
         self._meta.update({name: new for name, (_, new) in commit.positions.items()})
-        self._states.update(batch.states)
-        for key in batch.states:
-            self._states.move_to_end(key)
-        while len(self._states) > CACHED_STATES:
-            self._states.popitem(last=False)
+        for key, blob in commit.states.items():
+            self._states.put(key, batch.states[key], len(blob))
 
     async def _patiently(self, attempt: Callable[[], Awaitable[Any]]) -> Any:
         """Repeat what passes (a lost connection, a server that is loading or whose disk is full) within a limit.

@@ -8,6 +8,8 @@ from typing import Any, Literal, Self
 from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from services.runtime.cache import CACHE_MB
+
 # Secrets that stand in examples and tutorials; whoever knows one could sign tokens for any partner.
 KNOWN_SECRETS = frozenset({"secret", "changeme", "change-me", "development", "refstream", "password", "test"})
 SECRETS_DIR = Path("/run/secrets")
@@ -55,6 +57,11 @@ class Settings(BaseSettings):
 
     session_seconds: float = Field(
         10.0, ge=1, le=300, description="After so long without a sign of life a worker's cells are taken over."
+    )
+    cache_mb: int = Field(
+        CACHE_MB,
+        ge=1,
+        description="About so many MB of a worker's memory hold the states it used last; it takes some 200 beside.",
     )
 
     auth_secret: SecretStr | None = Field(

@@ -35,6 +35,7 @@ from redis.exceptions import AuthenticationError, ResponseError
 from schemas.programs import Programs
 from schemas.topics import JOURNALS, PROGRAMS
 from services.runtime import garbage, recovery
+from services.runtime.cache import Cache
 from services.runtime.cell import Cell, GivenUp, LogBehind, Superseded
 from services.runtime.codec import Codec
 from services.runtime.faults import reach
@@ -63,8 +64,8 @@ from services.runtime.worker_metrics import CellsShown
 log = logging.getLogger(__name__)
 
 FETCHED_RECORDS = 2_000
-BUFFERED_BATCHES = 32
-UNSENT_BATCHES = 4
+BUFFERED_BATCHES = 8
+UNSENT_BATCHES = 2
 BUSY_WAIT_MS, IDLE_WAIT_MS = 25, 500
 STALLED_SECONDS = 120.0
 OFFSETS_EVERY_SECONDS = LOOK_AT_REDIS_EVERY_SECONDS = 1.0
@@ -340,6 +341,7 @@ class Keeper:
         }
         self._redis, self._codec = connect(settings.redis_url()), Codec.of(settings)
         self._cells: dict[tuple[str, int], _OpenCell] = {}
+        self._cache = Cache(settings.cache_mb)
         self._assigned: set[TP] = set()
         self._committed: dict[TP, int] = {}
         self.is_open = False
@@ -416,6 +418,7 @@ class Keeper:
                     siblings,
                     self._codec,
                     clock_offset_seconds=self._settings.clock_offset,
+                    cache=self._cache,
                 )
                 opened = _OpenCell(self, cell, store)
                 await opened.start(reader, progress)
@@ -431,6 +434,7 @@ class Keeper:
         cells, self._cells = self._cells, {}
         self._assigned = set()
         await asyncio.gather(*(cell.close() for cell in cells.values()))
+        self._cache = Cache(self._settings.cache_mb)
         self.made_room()
 
     def _tell_news(self) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 from schemas.topics import BY_NAME, JOURNALS, PROFILES, PROGRAMS
 from services.runtime import journal, recovery
+from services.runtime.cache import Cache
 from services.runtime.cell import EDGE_HEADER, Cell, GivenUp, Superseded
 from services.runtime.memory import MemoryStore
 from services.runtime.reader import Rebuilding
@@ -127,6 +128,7 @@ class Owner:
             world.codec,
             pause=lambda seconds: _turn(),  # type: ignore[arg-type,return-value]
             owner=f"{next(world.owner_ids):032x}",
+            cache=Cache(process % 2),  # of every other process: nothing, so that it reads what it has written
         )
         self.has_news = world.stages[stage].repriced is not None
         self.closing = self.is_open = self.has_ended = False
