@@ -1,6 +1,7 @@
 """Tries docker-compose.yml for real: builds, starts, plays the demo, scales, kills, rolls, verifies, takes it down.
 
     make try                            # everything; the figures stand at the end
+    make try ARGS=--three-brokers       # the same on three brokers
     make try ARGS="--then 'COMMAND'"    # also a command against it, before anything is killed
     make try ARGS=--keep                # leave it running
 
@@ -15,15 +16,20 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from engine import ROOT, CannotTry, base_images, compose, engine, run
 
 URL, KAFKA = "http://localhost:8080", "localhost:9094"
 SERVICES = ("attribution", "commission", "rewards", "payouts")
 WORKERS = 3
+THREE_BROKERS = ("--env-file", str(ROOT / "deploy/compose/three-brokers.env"))
+GRAFANA = "grafana/grafana:12.1.1"
+PROMETHEUS = "http://localhost:9090/api/v1"
 AGAIN_SECONDS = 120
 PROJECT = "refstream-try"
 DEMO = ("run", "--rm", "refstream", "demo", "--url", "http://edge:8080")
@@ -33,8 +39,8 @@ _METRICS = "import urllib.request as u; print(u.urlopen('http://localhost:9100/m
 class Try:
     """The composition under a project name of its own."""
 
-    def __init__(self) -> None:
-        self._compose = [*compose(), "--project-directory", str(ROOT), "--project-name", PROJECT]
+    def __init__(self, *options: str) -> None:
+        self._compose = [*compose(), "--project-directory", str(ROOT), "--project-name", PROJECT, *options]
         self.figures: dict[str, float] = {}
 
     def __call__(self, *arguments: str, seconds: float = 1800) -> str:
@@ -89,8 +95,8 @@ def every(cells: set[str]) -> Callable[[dict[str, set[str]]], bool]:
     return lambda owned: all(owned.values()) and sorted(c for o in owned.values() for c in o) == sorted(cells)
 
 
-def play(then: str | None) -> dict[str, float]:
-    tried = Try()
+def play(then: str | None, options: Sequence[str]) -> dict[str, float]:
+    tried = Try(*options)
     with tried.step("build the image"):
         run("docker", "build", "--quiet", "--network", "host", "--tag", "refstream:latest", ROOT)
     try:
@@ -98,6 +104,7 @@ def play(then: str | None) -> dict[str, float]:
             tried("up", "--detach", "--no-build", "--wait")
         with tried.step("the demo, every figure as promised"):
             tried(*DEMO)
+        _watch(tried)
         if then:
             with tried.step("the command"):
                 _against(tried, then)
@@ -117,6 +124,39 @@ def _against(tried: Try, then: str) -> None:
     ended = subprocess.run(then, shell=True, env=os.environ | environment, check=False)  # noqa: S602
     if ended.returncode:
         raise CannotTry(f"the command ended with {ended.returncode}")
+
+
+def _watch(tried: Try) -> None:
+    """Prometheus finds a worker and an API of each service, and the alert rules. Errors: CannotTry."""
+    services = ["prometheus"]
+    if run("docker", "image", "inspect", GRAFANA, quiet=True) or run("docker", "pull", "-q", GRAFANA, quiet=True):
+        services.append("grafana")
+    else:
+        print(f"  without Grafana: {GRAFANA} cannot be pulled, and nothing stands in for it")
+    with tried.step("Prometheus beside it, until it sees every worker and API"):
+        tried("up", "--detach", "--no-build", "--no-recreate", "--wait", *services)
+        expected = {f"refstream-{service}-api": 1 for service in SERVICES} | {"refstream-workers": len(SERVICES)}
+        began = time.monotonic()
+        while (seen := _seen_up()) != expected:
+            if time.monotonic() - began > AGAIN_SECONDS:
+                raise CannotTry(f"Prometheus does not see {expected}, but {seen}")
+            time.sleep(1)
+    rules = [rule["name"] for group in _prometheus("rules")["groups"] for rule in group["rules"]]
+    firing = [alert["labels"]["alertname"] for alert in _prometheus("alerts")["alerts"] if alert["state"] == "firing"]
+    print(f"  {len(rules)} rules, firing: {', '.join(firing) or 'none'}")
+    if not rules or firing:
+        raise CannotTry("there are no rules, or a healthy composition raises alerts")
+
+
+def _seen_up() -> dict[str, int]:
+    """By job: how many processes Prometheus could read of late."""
+    found = _prometheus("query?query=sum+by+(job)+(up)")["result"]
+    return {each["metric"]["job"]: int(each["value"][1]) for each in found}
+
+
+def _prometheus(path: str) -> Any:
+    with urllib.request.urlopen(f"{PROMETHEUS}/{path}", timeout=10) as answer:  # noqa: S310
+        return json.load(answer)["data"]
 
 
 def _scale(tried: Try) -> None:
@@ -165,17 +205,21 @@ def main() -> None:
     parser.add_argument(
         "--data", type=Path, default=ROOT / "build" / "try", help="where an engine of our own keeps its images"
     )
+    parser.add_argument(
+        "--three-brokers", action="store_true", help="Kafka of three brokers, three replicas of each topic"
+    )
     args = parser.parse_args()
+    options = THREE_BROKERS if args.three_brokers else ()
     try:
         with engine(args.data):
             standing_in = base_images()
             if standing_in:
                 print(f"stand-ins for {', '.join(sorted(standing_in))}")
             try:
-                figures = play(args.then)
+                figures = play(args.then, options)
             finally:
                 if not args.keep:
-                    Try()("--profile", "*", "down", "--volumes", "--timeout", "10")
+                    Try(*options)("--profile", "*", "down", "--volumes", "--timeout", "10")
             print(json.dumps(figures, indent=1, ensure_ascii=False))
     except CannotTry as error:
         raise SystemExit(f"try: {error}") from None

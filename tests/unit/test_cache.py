@@ -3,9 +3,9 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.runtime.cache import MEMORY_PER_BYTE, Cache
+from services.runtime.cache import PER_BYTE, PER_STATE, Cache
 
-SIZE = 1_000_000 // MEMORY_PER_BYTE // 4
+SIZE = (250_000 - PER_STATE) // PER_BYTE
 """Four of it fill a megabyte."""
 
 
@@ -56,6 +56,6 @@ def test_whatever_is_put_there_never_is_more_than_the_limit(puts: list[tuple[int
         shelves[number].put(key, size, size)
         sizes[number, key] = size
         kept = [place for place in sizes if shelves[place[0]].get(place[1]) is not None]
-        assert sum(sizes[place] for place in kept) <= 4 * SIZE
+        assert sum(PER_STATE + PER_BYTE * sizes[place] for place in kept) <= 1_000_000
         assert all(shelves[place[0]].get(place[1]) == sizes[place] for place in kept)
         assert (number, key) in kept
