@@ -276,6 +276,13 @@ def main() -> int:
     parser.add_argument("--customers", type=int, default=50_000)
     parser.add_argument("--rounds", type=int, default=3, help="how often each is measured, in turns")
     parser.add_argument("--peer", action="append", choices=list(ALL), help="only this one; may be given several times")
+    parser.add_argument(
+        "--once",
+        action="append",
+        choices=list(ALL),
+        default=[],
+        help="this one in one round, and not killed",
+    )
     parser.add_argument("--kill", action="store_true", help="at last each once more, its worker killed in the middle")
     parser.add_argument("--out", type=Path, default=Path("build/bench"), help="folder of the result")
     args = parser.parse_args()
@@ -288,7 +295,8 @@ def main() -> int:
         print(f"bench-peers: {refused}", file=sys.stderr)
         return 1
     told = f"make bench-peers ARGS='--payments {args.payments} --customers {args.customers} --rounds {args.rounds}"
-    told += "".join(f" --peer {name}" for name in args.peer or ()) + (" --kill" if args.kill else "") + "'"
+    told += "".join(f" --peer {name}" for name in args.peer or ()) + "".join(f" --once {name}" for name in args.once)
+    told += " --kill'" if args.kill else "'"
     versions = {"PostgreSQL": postgres.version()} if "postgres" in names else {}
     outcome = result("peers", told, found, versions)
     show(steps.console, outcome)
@@ -302,10 +310,14 @@ def main() -> int:
 def _measured(names: list[str], args: argparse.Namespace, steps: Steps) -> list[Run]:
     if "postgres" in names:
         postgres.binaries()  # better refused now than after an hour
-    rounds = [[_one(name, args, False, steps) for name in names] for _ in range(args.rounds)]
-    found = [middle(list(runs)) for runs in zip(*rounds, strict=True)]
+    runs: dict[str, list[Run]] = {name: [] for name in names}
+    often = [name for name in names if name not in args.once]
+    for number in range(args.rounds):
+        for name in often if number else names:
+            runs[name].append(_one(name, args, False, steps))
+    found = [middle(of) for of in runs.values()]
     if args.kill:
-        found += [_one(name, args, True, steps) for name in names if not name.startswith("copy")]
+        found += [_one(name, args, True, steps) for name in often if not name.startswith("copy")]
     return found
 
 
