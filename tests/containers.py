@@ -32,7 +32,7 @@ def kafka() -> Iterator[str]:
     """A one-node Kafka; gives its bootstrap servers. testcontainers' own class knows Confluent's image alone."""
     port = any_free()  # chosen before the start: Kafka has to tell its clients the port on the host
     container = DockerContainer(KAFKA_IMAGE).with_bind_ports(9092, port)
-    host = container.get_container_host_ip()
+    host = container.get_docker_client().host()
     for name, value in KAFKA_OPTIONS.items():
         container.with_env(name, value)
     container.with_env("KAFKA_ADVERTISED_LISTENERS", f"PLAINTEXT://{host}:{port}")

@@ -7,3 +7,4 @@ RUN printf '#!/bin/sh\nexec /opt/valkey-server "$@" --protected-mode no\n' > /us
  && useradd --system valkey && install -d -o valkey /data
 USER valkey
 WORKDIR /data
+CMD ["valkey-server"]
