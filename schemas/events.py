@@ -5,7 +5,6 @@ payloads below, told apart by `type`. Payloads of the platform ignore fields the
 producer does not break an older refstream; what refstream writes has exactly the fields declared here.
 """
 
-from collections.abc import Set
 from functools import cache
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
@@ -734,8 +733,11 @@ def _check_envelope(raw: Any) -> None:
         raise Unreadable("not_cloudevent", _dotted(first["loc"]), first["msg"]) from None
 
 
-def event_json(event: Event) -> bytes:
-    """The event as a record's value: CloudEvents 1.0, structured JSON, no field that holds nothing."""
+def event_json(event: Event, written: bytes | None = None) -> bytes:
+    """The event as a record's value: CloudEvents 1.0, structured JSON, no field that holds nothing.
+
+    `written`: the `data_json` of its data, where that is at hand.
+    """
     envelope = orjson.dumps(
         {
             "specversion": "1.0",
@@ -746,15 +748,14 @@ def event_json(event: Event) -> bytes:
             "datacontenttype": "application/json",
         }
     )
-    return b'%b,"data":%b}' % (envelope[:-1], data_json(event.data))
+    return b'%b,"data":%b}' % (envelope[:-1], written or data_json(event.data))
 
 
-def data_json(data: Payload, exclude: Set[str] | None = None) -> bytes:
+def data_json(data: Payload) -> bytes:
     """The data of an event as it stands in a record: in the order of its fields, no field that holds nothing."""
-    fields: Any = exclude  # pydantic's name for a set of them is narrower
     if _is_open(type(data)):
-        return orjson.dumps(data.model_dump(mode="json", exclude=fields, exclude_none=True))
-    return data.__pydantic_serializer__.to_json(data, exclude=fields, exclude_none=True)
+        return orjson.dumps(data.model_dump(mode="json", exclude_none=True))
+    return data.__pydantic_serializer__.to_json(data, exclude_none=True)
 
 
 @cache

@@ -261,10 +261,11 @@ def _say(
         if not is_decided(after, payment):
             continue
         data = statement(context.programs, context.key, after, seen, payment, event.id)
-        digest = _digest(data_json(data, exclude=WITHOUT_CAUSE))
+        written = data_json(data)
+        digest = _digest(_without_cause(written))
         if after.told.get(payment_id) != digest:
             told[payment_id] = digest
-            emits.append(Emit(derived_id("sale", payment_id, event.id), payment.at, data))
+            emits.append(Emit(derived_id("sale", payment_id, event.id), payment.at, data, written=written))
     if told:
         after = replace(after, told={**after.told, **told})
     if seen and not same_frame:
@@ -282,8 +283,10 @@ def _say(
     return after, tuple(emits)
 
 
-WITHOUT_CAUSE = frozenset({"caused_by"})
-"""What a statement names but does not say: the same again for another cause is nothing new."""
+def _without_cause(written: bytes) -> bytes:
+    """A statement without its last field, which it names but does not say: the same for another cause is no news."""
+    said, cause, _ = written.rpartition(b',"caused_by":')
+    return said + b"}" if cause else written
 
 
 def _digest(text: bytes) -> bytes:

@@ -702,10 +702,10 @@ class Cell:
             batch.commit.meta[name] = self._number(batch, name) + count
         topic = TOPIC_OF[type(emit.data)]
         key = emit.key or topic.key(emit.data)
-        self._send(batch, topic, key.encode(), self._value(emit.id, emit.time, emit.data), traced)
+        self._send(batch, topic, key.encode(), self._value(emit.id, emit.time, emit.data, emit.written), traced)
 
-    def _value(self, event_id: str, time: int, data: Payload) -> bytes:
-        return event_json(Event(event_id, f"/{self.stage.service}", time, data))
+    def _value(self, event_id: str, time: int, data: Payload, written: bytes | None = None) -> bytes:
+        return event_json(Event(event_id, f"/{self.stage.service}", time, data), written)
 
     def _answer(self, batch: _Batch, key: str, answer: Answer, event: Event, traced: Headers) -> None:
         to = answer.to
