@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from msgspec.structs import replace
 
 from schemas import events
-from schemas.events import ActivityChanged, CommissionDeclined, Event, Hold, data_json, parse_event
+from schemas.events import ActivityChanged, CommissionDeclined, Event, Hold, data_json, made, parse_event
 from schemas.ids import derived_id
 from schemas.internal import ClientPaid, SaleStated, TakenBack
 from schemas.money import Money
@@ -312,7 +312,8 @@ def statement(
     shared = seen if isinstance(seen, Frame) else None
     hold_until = shared.hold_until if shared and shared.hold_until is not None else payment.at
     earned = None if why else credits_of(programs, seen, payment)
-    return SaleStated(
+    return made(
+        SaleStated,
         payment_id=payment.payment_id,
         customer_id=customer_id,
         account_id=payment.account_id,

@@ -20,6 +20,7 @@ from schemas.events import (
     Reversal,
     ReversalReason,
     Standing,
+    made,
 )
 from schemas.ids import derived_id
 from schemas.money import Money, decimal_text, part, share
@@ -132,7 +133,8 @@ class _Teller:
         sale, before = self.sale, self.said
         amount = share(sale.minor, rate)
         taken, refunded = reversals(sale, amount)
-        standing = Standing(
+        standing = made(
+            Standing,
             accrued_at=sale.paid_at,
             base=self._money(sale.minor),
             amount=self._money(amount),
@@ -150,7 +152,7 @@ class _Teller:
             holds=tuple(Hold(held_from=since, held_until=until) for since, until in sale.holds),
         )
         if not before.accrued:
-            self._accrue(rate, amount, standing)
+            self._accrue(rate, standing)
             known: dict[str, int] = {}
         else:
             known = self._adjust(rate, amount, taken, standing)
@@ -185,14 +187,15 @@ class _Teller:
     def _reversal_id(self, back: TakenBackAmount) -> str:
         return derived_id("rev", self._commission_id, back.cause)
 
-    def _accrue(self, rate: Decimal, amount: int, standing: Standing) -> None:
+    def _accrue(self, rate: Decimal, standing: Standing) -> None:
         self._tell(
             self.sale.paid_at,
-            CommissionAccrued(
+            made(
+                CommissionAccrued,
                 **self._ids,
                 base=standing.base,
                 rate=rate,
-                amount=self._money(amount),
+                amount=standing.amount,
                 available_at=standing.available_at,
                 standing=standing,
             ),
