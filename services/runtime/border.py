@@ -72,8 +72,10 @@ def take(record: Record, topic: Topic, stage: Stage[Any, Any], partitions: int, 
 
 
 def _size(record: Record) -> int:
-    headers = sum(len(name) + len(value or b"") for name, value in record.headers)
-    return len(record.key or b"") + len(record.value or b"") + headers
+    size = len(record.key or b"") + len(record.value or b"")
+    for name, value in record.headers:
+        size += len(name) + len(value or b"")
+    return size
 
 
 def _place(record: Record) -> Record:
