@@ -113,7 +113,7 @@ class _Learnt:
         self.touched.append(payment.payment_id)
 
     def _paid(self, data: events.PaymentSucceeded, event: Event) -> None:
-        known = self.customer.payments.get(data.payment_id, Payment("", 0, 0, "", ""))  # a partner's, or none
+        known = self.customer.payments.get(data.payment_id, _UNKNOWN)  # a partner's, or none
         self._put(
             Payment(
                 data.payment_id,
@@ -213,6 +213,9 @@ class _Learnt:
             record.appended_at,
         )
         self.customer = replace(self.customer, parked=(*self.customer.parked, parked))
+
+
+_UNKNOWN = Payment("", 0, 0, "", "")
 
 
 def _priced_since(customer: Customer, published: events.ProgramPublished) -> list[str]:
@@ -338,6 +341,8 @@ def taken_back(payment: Payment, earned: int | None = None) -> tuple[TakenBack, 
     `earned`: the payment's credits. After each refund credits × refunded so far ÷ paid are taken back together,
     rounded down; refunds and lost disputes count up to what was paid. Source: programs.md, proxy-credits.
     """
+    if not payment.refunds and not payment.disputes:
+        return ()
     parts = [
         TakenBack(id=r.refund_id, at=max(r.at, payment.at), minor=r.minor, reason="refund") for r in payment.refunds
     ]
