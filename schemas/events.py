@@ -741,8 +741,8 @@ def parse_event(value: bytes | None) -> Event:
 def _check_envelope(raw: Any) -> None:
     """Whether decoded JSON is a CloudEvent, as `Envelope` says: looked at by hand, it names the fault where one is."""
     if type(raw) is dict and raw.get("specversion") == "1.0":
-        told = (raw.get("id"), raw.get("source"), raw.get("type"))
-        if all(told) and set(map(type, told)) == {str}:
+        own, source, kind = raw.get("id"), raw.get("source"), raw.get("type")
+        if own and source and kind and type(own) is type(source) is type(kind) is str:
             return
     try:
         Envelope.model_validate(raw)

@@ -75,6 +75,7 @@ class _Teller:
 
     def __init__(self, sale: Sale, partner_id: str, caused_by: str) -> None:
         self.sale, self.said = sale, sale.said
+        self._turn = sale.said.turn
         self.emits: list[Emit] = []
         self._caused_by = caused_by
         self._commission_id = commission_id(sale.payment_id)
@@ -92,11 +93,11 @@ class _Teller:
         return Money(minor=minor, currency=self.sale.currency)
 
     def _id(self, prefix: str, *cause: object) -> str:
-        return derived_id(prefix, self._commission_id, self.said.turn, *cause)
+        return derived_id(prefix, self._commission_id, self._turn, *cause)
 
     def _tell(self, at: int, data: Payload) -> None:
         self.emits.append(Emit(self._id("evt", data.type), at, data))
-        self.said = replace(self.said, turn=self.said.turn + 1)
+        self._turn += 1
 
     # --- the payment earns nothing ---
 
@@ -120,12 +121,12 @@ class _Teller:
             )
         else:
             self._tell(self.sale.paid_at, CommissionDeclined(**self._ids, reason=reason))
-        self.said = Said(turn=self.said.turn, reason=reason)
+        self.said = Said(turn=self._turn, reason=reason)
 
     # --- the payment earns credits: rewards says so, here an earlier decline is no longer the last word ---
 
     def credit(self) -> None:
-        self.said = Said(turn=self.said.turn)
+        self.said = Said(turn=self._turn)
 
     # --- the payment earns ---
 
@@ -173,7 +174,7 @@ class _Teller:
         if not self.emits and before.holds != sale.holds:
             self._hold(before, standing)
         self.said = Said(
-            self.said.turn,
+            self._turn,
             True,
             None,
             decimal_text(rate),

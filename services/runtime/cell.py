@@ -136,7 +136,7 @@ class Cell:
         self.stage, self.partition, self.partitions = stage, partition, partitions
         self.name = f"{stage.name}:{partition}"
         self._tag, self._codec = tag(stage.name, partition), codec
-        self._edge = (EDGE_HEADER, self.name.encode())
+        self._edge, self._source = (EDGE_HEADER, self.name.encode()), f"/{stage.service}"
         self._store, self._programs, self._siblings = store, programs, siblings
         self._clock_offset_seconds, self._pause = clock_offset_seconds, pause
         self._owner = owner or uuid.uuid4().hex
@@ -707,7 +707,7 @@ class Cell:
         self._send(batch, topic, key.encode(), self._value(emit.id, emit.time, emit.data, emit.written), traced)
 
     def _value(self, event_id: str, time: int, data: Payload, written: bytes | None = None) -> bytes:
-        return event_json(Event(event_id, f"/{self.stage.service}", time, data), written)
+        return event_json(Event(event_id, self._source, time, data), written)
 
     def _answer(self, batch: _Batch, key: str, answer: Answer, event: Event, traced: Headers) -> None:
         to = answer.to
