@@ -47,7 +47,7 @@ class SaleStated(Payload):
     left_at: Instant | None = None
     holds: tuple[Hold, ...] = ()
     credits: Annotated[int, Field(ge=0)] | None = None
-    caused_by: str
+    caused_by: str  # last: two statements are the same where all before it is
 
 
 class CodeRequested(Payload):

@@ -8,11 +8,11 @@ from typing import Any
 
 import orjson
 
-from schemas.events import Event, ProgramPublished, event_json
+from schemas.events import Event, ProgramPublished, event_json, parse_event
 from schemas.moments import micros, parse_instant
 from schemas.programs import shipped
 from schemas.programs.terms import Program
-from schemas.topics import JOURNALS
+from schemas.topics import COMMISSIONS, JOURNALS, SALES
 from services import attribution, commission, payouts, rewards
 from services.payouts import ledger
 from services.rewards import views
@@ -95,6 +95,14 @@ def told(made: World, *topics: str) -> list[dict[str, Any]]:
     """Everything on the topics that the platform reads, as JSON."""
     names = topics or ("partners", "referrals", "commissions", "rewards", "payouts", "programs")
     return [orjson.loads(event_json(event)) for name in names for event in made.events(name)]
+
+
+def reads_as_written(made: World) -> None:
+    """Whoever validates what commission said reads the same: what is `made` has every field, in order and valid."""
+    for (topic, _), records in made.log.items():
+        if topic in (SALES.name, COMMISSIONS.name):
+            for record in records:
+                assert event_json(parse_event(record.value)) == record.value
 
 
 def balance(

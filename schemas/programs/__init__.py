@@ -28,6 +28,11 @@ class Programs:
 
     def __init__(self, published: Mapping[str, tuple[tuple[int, Program], ...]] | None = None) -> None:
         self._versions: dict[str, tuple[tuple[int, Program], ...]] = dict(published or {})
+        self._exactly = {
+            (program_id, program.version): program
+            for program_id, versions in self._versions.items()
+            for _, program in versions
+        }
 
     @classmethod
     def of(cls, *programs: Program) -> "Programs":
@@ -64,10 +69,10 @@ class Programs:
 
     def version(self, program_id: str, version: int) -> Program:
         """One version. Errors: NotYetPublished."""
-        for _, program in self._versions.get(program_id, ()):
-            if program.version == version:
-                return program
-        raise NotYetPublished(f"{program_id} version {version}")
+        program = self._exactly.get((program_id, version))
+        if program is None:
+            raise NotYetPublished(f"{program_id} version {version}")
+        return program
 
     def versions(self, program_id: str) -> tuple[tuple[int, Program], ...]:
         """Every version with the instant from which it is in force, in order of version."""

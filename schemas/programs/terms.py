@@ -250,7 +250,7 @@ class Program(Document):
     def term(self, kind: type[T]) -> T | None:
         """The program's terms of one kind, or none."""
         found: Any = self._terms_by_kind.get(kind)
-        return cast(T | None, found)
+        return cast("T | None", found)
 
     @cached_property
     def _terms_by_kind(self) -> dict[type, Any]:

@@ -7,7 +7,7 @@ Source: programs.md, "The rate follows the number of the partner's paying client
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from decimal import Decimal
 from operator import attrgetter
 
@@ -218,7 +218,9 @@ def _tell_tiers(
     ladder: Ladder, tiers: tuple[Tier, ...], sale: Sale, partner_id: str
 ) -> tuple[Ladder, tuple[Emit, ...]]:
     """`tier.reached`, once per tier, when enough clients have paid."""
-    new: Iterable[Tier] = [t for t in tiers if ladder.reached < t.from_clients <= ladder.clients]
+    new = [t for t in tiers if ladder.reached < t.from_clients <= ladder.clients]
+    if not new:
+        return ladder, ()
     emits = tuple(
         Emit(
             derived_id("tier", partner_id, sale.program_id, tier.from_clients),
@@ -232,7 +234,7 @@ def _tell_tiers(
         )
         for tier in new
     )
-    return (replace(ladder, reached=max(t.from_clients for t in new)) if emits else ladder), emits
+    return replace(ladder, reached=max(t.from_clients for t in new)), emits
 
 
 PARTNERS: Stage[Partner, Row] = Stage(

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from msgspec.structs import replace
 
 from schemas import events
-from schemas.events import ActivityChanged, CommissionDeclined, Event, Hold, data_json, parse_event
+from schemas.events import ActivityChanged, CommissionDeclined, Event, Hold, data_json, made, parse_event
 from schemas.ids import derived_id
 from schemas.internal import ClientPaid, SaleStated, TakenBack
 from schemas.money import Money
@@ -113,7 +113,7 @@ class _Learnt:
         self.touched.append(payment.payment_id)
 
     def _paid(self, data: events.PaymentSucceeded, event: Event) -> None:
-        known = self.customer.payments.get(data.payment_id, Payment("", 0, 0, "", ""))  # a partner's, or none
+        known = self.customer.payments.get(data.payment_id, _UNKNOWN)  # a partner's, or none
         self._put(
             Payment(
                 data.payment_id,
@@ -215,6 +215,9 @@ class _Learnt:
         self.customer = replace(self.customer, parked=(*self.customer.parked, parked))
 
 
+_UNKNOWN = Payment("", 0, 0, "", "")
+
+
 def _priced_since(customer: Customer, published: events.ProgramPublished) -> list[str]:
     """The payments that a program version prices, as far as their dates and their customer's binding tell."""
     binding = customer.binding
@@ -261,10 +264,11 @@ def _say(
         if not is_decided(after, payment):
             continue
         data = statement(context.programs, context.key, after, seen, payment, event.id)
-        digest = _digest(data_json(data, exclude=WITHOUT_CAUSE))
+        written = data_json(data)
+        digest = _digest(_without_cause(written))
         if after.told.get(payment_id) != digest:
             told[payment_id] = digest
-            emits.append(Emit(derived_id("sale", payment_id, event.id), payment.at, data))
+            emits.append(Emit(derived_id("sale", payment_id, event.id), payment.at, data, written=written))
     if told:
         after = replace(after, told={**after.told, **told})
     if seen and not same_frame:
@@ -282,8 +286,10 @@ def _say(
     return after, tuple(emits)
 
 
-WITHOUT_CAUSE = frozenset({"caused_by"})
-"""What a statement names but does not say: the same again for another cause is nothing new."""
+def _without_cause(written: bytes) -> bytes:
+    """A statement without its last field, which it names but does not say: the same for another cause is no news."""
+    said, cause, _ = written.rpartition(b',"caused_by":')
+    return said + b"}" if cause else written
 
 
 def _digest(text: bytes) -> bytes:
@@ -309,7 +315,8 @@ def statement(
     shared = seen if isinstance(seen, Frame) else None
     hold_until = shared.hold_until if shared and shared.hold_until is not None else payment.at
     earned = None if why else credits_of(programs, seen, payment)
-    return SaleStated(
+    return made(
+        SaleStated,
         payment_id=payment.payment_id,
         customer_id=customer_id,
         account_id=payment.account_id,
@@ -334,6 +341,8 @@ def taken_back(payment: Payment, earned: int | None = None) -> tuple[TakenBack, 
     `earned`: the payment's credits. After each refund credits × refunded so far ÷ paid are taken back together,
     rounded down; refunds and lost disputes count up to what was paid. Source: programs.md, proxy-credits.
     """
+    if not payment.refunds and not payment.disputes:
+        return ()
     parts = [
         TakenBack(id=r.refund_id, at=max(r.at, payment.at), minor=r.minor, reason="refund") for r in payment.refunds
     ]

@@ -20,6 +20,7 @@ from schemas.events import (
     Reversal,
     ReversalReason,
     Standing,
+    made,
 )
 from schemas.ids import derived_id
 from schemas.money import Money, decimal_text, part, share
@@ -74,6 +75,7 @@ class _Teller:
 
     def __init__(self, sale: Sale, partner_id: str, caused_by: str) -> None:
         self.sale, self.said = sale, sale.said
+        self._turn = sale.said.turn
         self.emits: list[Emit] = []
         self._caused_by = caused_by
         self._commission_id = commission_id(sale.payment_id)
@@ -91,11 +93,11 @@ class _Teller:
         return Money(minor=minor, currency=self.sale.currency)
 
     def _id(self, prefix: str, *cause: object) -> str:
-        return derived_id(prefix, self._commission_id, self.said.turn, *cause)
+        return derived_id(prefix, self._commission_id, self._turn, *cause)
 
     def _tell(self, at: int, data: Payload) -> None:
         self.emits.append(Emit(self._id("evt", data.type), at, data))
-        self.said = replace(self.said, turn=self.said.turn + 1)
+        self._turn += 1
 
     # --- the payment earns nothing ---
 
@@ -119,12 +121,12 @@ class _Teller:
             )
         else:
             self._tell(self.sale.paid_at, CommissionDeclined(**self._ids, reason=reason))
-        self.said = Said(turn=self.said.turn, reason=reason)
+        self.said = Said(turn=self._turn, reason=reason)
 
     # --- the payment earns credits: rewards says so, here an earlier decline is no longer the last word ---
 
     def credit(self) -> None:
-        self.said = Said(turn=self.said.turn)
+        self.said = Said(turn=self._turn)
 
     # --- the payment earns ---
 
@@ -132,7 +134,8 @@ class _Teller:
         sale, before = self.sale, self.said
         amount = share(sale.minor, rate)
         taken, refunded = reversals(sale, amount)
-        standing = Standing(
+        standing = made(
+            Standing,
             accrued_at=sale.paid_at,
             base=self._money(sale.minor),
             amount=self._money(amount),
@@ -150,7 +153,7 @@ class _Teller:
             holds=tuple(Hold(held_from=since, held_until=until) for since, until in sale.holds),
         )
         if not before.accrued:
-            self._accrue(rate, amount, standing)
+            self._accrue(rate, standing)
             known: dict[str, int] = {}
         else:
             known = self._adjust(rate, amount, taken, standing)
@@ -171,7 +174,7 @@ class _Teller:
         if not self.emits and before.holds != sale.holds:
             self._hold(before, standing)
         self.said = Said(
-            self.said.turn,
+            self._turn,
             True,
             None,
             decimal_text(rate),
@@ -185,14 +188,15 @@ class _Teller:
     def _reversal_id(self, back: TakenBackAmount) -> str:
         return derived_id("rev", self._commission_id, back.cause)
 
-    def _accrue(self, rate: Decimal, amount: int, standing: Standing) -> None:
+    def _accrue(self, rate: Decimal, standing: Standing) -> None:
         self._tell(
             self.sale.paid_at,
-            CommissionAccrued(
+            made(
+                CommissionAccrued,
                 **self._ids,
                 base=standing.base,
                 rate=rate,
-                amount=self._money(amount),
+                amount=standing.amount,
                 available_at=standing.available_at,
                 standing=standing,
             ),

@@ -54,10 +54,11 @@ def take(record: Record, topic: Topic, stage: Stage[Any, Any], partitions: int, 
         return Ignored("unknown_type")
     except Unreadable as error:
         return DeadLetter(record, error.reason, error.field) if first_reader else Ignored("unreadable")
-    if not isinstance(event.data, topic.types):
+    kind = type(event.data)
+    if kind not in topic.types:
         return DeadLetter(record, "invalid_field", "type") if first_reader else Ignored("other_topic")
     key = topic.key(event.data)
-    if isinstance(event.data, DayReached) and event.time > record.appended_at + clock_offset_seconds * SECOND:
+    if kind is DayReached and event.time > record.appended_at + clock_offset_seconds * SECOND:
         # A timer's clock may be ahead. Its day comes again, and a month must not be decided before all of its facts.
         return Ignored("in_future")
     if not topic.from_outside:
@@ -72,8 +73,10 @@ def take(record: Record, topic: Topic, stage: Stage[Any, Any], partitions: int, 
 
 
 def _size(record: Record) -> int:
-    headers = sum(len(name) + len(value or b"") for name, value in record.headers)
-    return len(record.key or b"") + len(record.value or b"") + headers
+    size = len(record.key or b"") + len(record.value or b"")
+    for name, value in record.headers:
+        size += len(name) + len(value or b"")
+    return size
 
 
 def _place(record: Record) -> Record:

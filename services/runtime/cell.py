@@ -136,6 +136,7 @@ class Cell:
         self.stage, self.partition, self.partitions = stage, partition, partitions
         self.name = f"{stage.name}:{partition}"
         self._tag, self._codec = tag(stage.name, partition), codec
+        self._edge, self._source = (EDGE_HEADER, self.name.encode()), f"/{stage.service}"
         self._store, self._programs, self._siblings = store, programs, siblings
         self._clock_offset_seconds, self._pause = clock_offset_seconds, pause
         self._owner = owner or uuid.uuid4().hex
@@ -643,7 +644,7 @@ class Cell:
                     batch.commit.meta[counter] = self._number(batch, counter) + 1
 
     async def _fold_one(self, batch: _Batch, key: str, event: Event, record: Record, *, again: bool = False) -> None:
-        if _command_of(event) in batch.answered:
+        if batch.answered and _command_of(event) in batch.answered:
             return
         change = await self._step(batch, key, event, record, again)
         if change.state is not None and change.state != batch.states[key]:
@@ -655,7 +656,8 @@ class Cell:
         for row_id, row in change.rows.items():
             batch.rows[key].put(row_id, row)
             batch.dirty_rows.setdefault(key, {})[row_id] = row
-        batch.commit.find.update(dict.fromkeys(change.find, key))
+        for name in change.find:
+            batch.commit.find[name] = key
         traced = onward(record, self.name)
         for emit in change.emits:
             self._emit(batch, emit, traced)
@@ -702,10 +704,10 @@ class Cell:
             batch.commit.meta[name] = self._number(batch, name) + count
         topic = TOPIC_OF[type(emit.data)]
         key = emit.key or topic.key(emit.data)
-        self._send(batch, topic, key.encode(), self._value(emit.id, emit.time, emit.data), traced)
+        self._send(batch, topic, key.encode(), self._value(emit.id, emit.time, emit.data, emit.written), traced)
 
-    def _value(self, event_id: str, time: int, data: Payload) -> bytes:
-        return event_json(Event(event_id, f"/{self.stage.service}", time, data))
+    def _value(self, event_id: str, time: int, data: Payload, written: bytes | None = None) -> bytes:
+        return event_json(Event(event_id, self._source, time, data), written)
 
     def _answer(self, batch: _Batch, key: str, answer: Answer, event: Event, traced: Headers) -> None:
         to = answer.to
@@ -742,14 +744,14 @@ class Cell:
         value: bytes | None,
         headers: Headers = (),
     ) -> None:
+        meta, said, told = batch.commit.meta, batch.said, value or b""
         target = partition_of(key, self.partitions) if key else self.partition
-        number = self._number(batch, "outbox") + 1
         mark = _sent_mark(topic.name, target)
-        of_edge = self._number(batch, mark) + 1
-        batch.commit.meta |= {"outbox": number, mark: of_edge}
-        batch.said[mark] = batch.said.get(mark, 0) + 1
-        batch.digest.update(b"%d:%b" % (len(value or b""), value or b""))
-        edge = ((EDGE_HEADER, self.name.encode()), (NUMBER_HEADER, str(of_edge).encode()))
+        meta["outbox"] = number = meta["outbox"] + 1
+        meta[mark] = of_edge = self._number(batch, mark) + 1
+        said[mark] = said.get(mark, 0) + 1
+        batch.digest.update(b"%d:%b" % (len(told), told))
+        edge = (self._edge, (NUMBER_HEADER, b"%d" % of_edge))
         batch.commit.outbox.append(Outgoing(number, topic.name, target, key, value, (*headers, *edge)))
 
     # --- commit -----------------------------------------------------------------------------------------------------
@@ -817,6 +819,7 @@ def _mark(program_id: str) -> str:
     return f"program:{program_id}"
 
 
+@cache
 def _sent_mark(topic: str, partition: int) -> str:
     """The meta field that says how many records the cell has said to a topic's partition."""
     return f"sent:{topic}:{partition}"

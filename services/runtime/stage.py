@@ -39,12 +39,14 @@ class Emit(msgspec.Struct, frozen=True):
     """An event to write. Its topic and key follow from the payload.
 
     `id` derives from its cause, so a replay repeats it. `key` overrides the topic's key (a customer's own bonus).
+    `written`: the data as JSON, where the step had to write it itself.
     """
 
     id: str
     time: int
     data: Payload
     key: str | None = None
+    written: bytes | None = None
 
 
 class DeadLetter(msgspec.Struct, frozen=True):

@@ -23,7 +23,7 @@ from schemas.programs.terms import EarningWindow, Program, Share, Tier
 from services.runtime.simulate import World
 from tests import oracle
 from tests.oracle import Bought, Paid, Rules
-from tests.worlds import balance, quick_balance, trail_adds_up, world
+from tests.worlds import balance, quick_balance, reads_as_written, trail_adds_up, world
 
 START = parse_instant("2025-01-01T00:00:00Z")
 PARTNERS = ("ann", "bea")
@@ -216,5 +216,6 @@ def test_balances_follow_from_the_set_of_events(program_id: str) -> None:
         made = _played(history, seed, crashes, repeats=seed % 3 == 0)
         _check(history, made)
         trail_adds_up(made)
+        reads_as_written(made)
 
     holds()

@@ -13,10 +13,12 @@ from schemas.events import (
     CustomerProfile,
     CustomerSignedUp,
     Event,
+    Hold,
     PaymentSucceeded,
     UnknownType,
     Unreadable,
     event_json,
+    made,
     parse_event,
 )
 from schemas.ids import derived_id, partition_of
@@ -55,6 +57,16 @@ def _fault(value: bytes | None) -> tuple[str, str]:
     with pytest.raises(Unreadable) as caught:
         parse_event(value)
     return caught.value.reason, caught.value.field
+
+
+def test_what_is_made_is_the_same_as_what_is_validated() -> None:
+    validated, quick = Hold(held_from=1, held_until=2), made(Hold, held_from=1, held_until=2)
+    assert quick == validated
+    assert hash(quick) == hash(validated)
+    assert quick.model_dump_json() == validated.model_dump_json()
+    assert quick.model_copy(update={"held_until": None}) == Hold(held_from=1)
+    with pytest.raises(ValueError, match="frozen"):
+        quick.held_from = 3  # type: ignore[misc]
 
 
 def test_event_is_read() -> None:
