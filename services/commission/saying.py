@@ -157,7 +157,8 @@ class _Teller:
             known: dict[str, int] = {}
         else:
             known = self._adjust(rate, amount, taken, standing)
-        for back in _to_tell(taken, known):
+        told = _to_tell(taken, known)
+        for back in told:
             self._tell(
                 back.at,
                 CommissionReversed(
@@ -169,8 +170,10 @@ class _Teller:
                 ),
             )
         reversed_by = {back.cause: (back.at, back.minor) for back in taken}
-        if not self.emits and (reversed_by, refunded) != (before.reversals, before.refunded):
-            self._tell_adjusted(rate, 0, standing)  # the same sum, taken back at other times or of another base
+        # Where a late refund moves a cent between those said, what is new cannot always carry it.
+        moved = sum(known.values()) + sum(back.minor for back in told) - sum(back.minor for back in taken)
+        if moved or (not self.emits and (reversed_by, refunded) != (before.reversals, before.refunded)):
+            self._tell_adjusted(rate, moved, standing)  # 0: taken back at other times, or of another base
         if not self.emits and before.holds != sale.holds:
             self._hold(before, standing)
         self.said = Said(
