@@ -2,6 +2,7 @@
 
     make try                            # everything; the figures stand at the end
     make try ARGS=--three-brokers       # the same on three brokers
+    make try ARGS=--tests               # afterwards tests whose Kafka and Valkey are containers
     make try ARGS="--then 'COMMAND'"    # also a command against it, before anything is killed
     make try ARGS=--keep                # leave it running
 
@@ -31,6 +32,7 @@ THREE_BROKERS = ("--env-file", str(ROOT / "deploy/compose/three-brokers.env"))
 GRAFANA = "grafana/grafana:12.1.1"
 PROMETHEUS = "http://localhost:9090/api/v1"
 AGAIN_SECONDS = 120
+TESTED = ("golden_over_kafka", "worker", "store", "races", "programs_feed")
 PROJECT = "refstream-try"
 DEMO = ("run", "--rm", "refstream", "demo", "--url", "http://edge:8080")
 _METRICS = "import urllib.request as u; print(u.urlopen('http://localhost:9100/metrics', timeout=5).read().decode())"
@@ -198,6 +200,18 @@ def _ended(demo: "subprocess.Popen[str]") -> None:
         raise CannotTry(f"the demo ended with {demo.returncode}: {said[-3000:]}")
 
 
+def _test() -> float:
+    """The loop, its races and every journey of the programs with `--infra=docker`. Answers how long it took."""
+    began = time.monotonic()
+    # What clears away after testcontainers is one more image to be had; here all ends with the tests.
+    os.environ.setdefault("TESTCONTAINERS_RYUK_DISABLED", "true")
+    print("tests with containers …", flush=True)
+    files = [ROOT / "tests" / "e2e" / f"test_{name}.py" for name in TESTED]
+    said = run(sys.executable, "-m", "pytest", "-q", "--show-capture=no", "--infra=docker", *files)
+    print(f"  {said.splitlines()[-1]}")
+    return time.monotonic() - began
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--then", help="command to run against it, in a shell")
@@ -208,6 +222,7 @@ def main() -> None:
     parser.add_argument(
         "--three-brokers", action="store_true", help="Kafka of three brokers, three replicas of each topic"
     )
+    parser.add_argument("--tests", action="store_true", help="afterwards tests with Kafka and Valkey as containers")
     args = parser.parse_args()
     options = THREE_BROKERS if args.three_brokers else ()
     try:
@@ -220,6 +235,8 @@ def main() -> None:
             finally:
                 if not args.keep:
                     Try(*options)("--profile", "*", "down", "--volumes", "--timeout", "10")
+            if args.tests:
+                figures["tests with containers"] = round(_test(), 1)
             print(json.dumps(figures, indent=1, ensure_ascii=False))
     except CannotTry as error:
         raise SystemExit(f"try: {error}") from None
