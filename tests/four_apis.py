@@ -20,6 +20,7 @@ from schemas.events import Event, Payload
 from schemas.moments import DAY, format_instant, micros
 from schemas.money import Money
 from schemas.programs import shipped
+from schemas.topics import BY_NAME
 from services import attribution, commission, payouts, rewards
 from services.attribution import api as attribution_api
 from services.commission import api as commission_api
@@ -100,7 +101,9 @@ def four_apis(rates: RateLimits | None = None) -> Iterator[FourApis]:
             patch.setattr(api, "ACTIVATION_LOOKS", 1)
         patch.setattr(attribution_api, "PUBLICATION_LOOKS", 1)
         for name, api in APIS.items():
-            commands = Commands(name, own, reader, write, Metrics("api"), wait_seconds=0.05)
+            commands = None
+            if f"commands.{name}" in BY_NAME:
+                commands = Commands(name, own, reader, write, Metrics("api"), wait_seconds=0.05)
             more: dict[str, Any] = {"write_click": write} if name == "attribution" else {}
             has = Resources(own, reader, feed, commands, rates=rates)
             app = api.create_app(own, has, **more)

@@ -10,6 +10,7 @@ from fastapi import APIRouter, FastAPI
 from schemas.commands import Answered, Command
 from schemas.events import Event
 from schemas.programs import Programs
+from schemas.topics import BY_NAME
 from services.runtime.http import Commands, Resources, service_app
 from services.runtime.http.rates import RateLimits
 from services.runtime.metrics import Metrics
@@ -129,7 +130,9 @@ def app_over(
 ) -> tuple[FastAPI, FakeFold]:
     """A service's app over fakes, and the fold that answers its commands."""
     own, fold = settings(), FakeFold(reader, decide)
-    commands = Commands(service, own, reader, fold.write, Metrics("api"), wait_seconds=0.05)
+    commands = None
+    if f"commands.{service}" in BY_NAME:
+        commands = Commands(service, own, reader, fold.write, Metrics("api"), wait_seconds=0.05)
     return service_app(service, own, router, stages, resources_over(reader, commands, programs)), fold
 
 

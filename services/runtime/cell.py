@@ -156,6 +156,8 @@ class Cell:
         self.let_go = False
         self.folded_at: dict[str, int] = {}
         """By topic: when the broker had the last record that this owner folded."""
+        self.opened_at = 0
+        """When this owner had it ready to fold, by its clock, microseconds since 1970 UTC; for its metrics alone."""
 
     # --- ownership --------------------------------------------------------------------------------------------------
 

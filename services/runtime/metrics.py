@@ -118,7 +118,7 @@ LAG_SECONDS = Metric(
     Gauge,
     "cell",
     "refstream_lag_seconds",
-    "Age of the last folded event where more wait behind it; 0 where none does.",
+    "Age of the last folded event, or since the cell was opened, where more wait; 0 where none does.",
     ("stage", "topic", "partition"),
 )
 UNSENT_RECORDS = Metric(

@@ -213,6 +213,7 @@ class _OpenCell:
             await self._keeper.sender.send(stage, outgoing)
 
         left = await recovery.opened(self.cell, reader, tell, folded_again)
+        self.cell.opened_at = time.time_ns() // 1_000
         self._keeper.metrics[OPENED].labels(stage).inc()
         if left:
             await self._send(left)
@@ -347,6 +348,8 @@ class Keeper:
         self.is_open = False
         self._room = asyncio.Event()
         self.metrics = Metrics("worker")
+        for stage in stages:
+            self.metrics[LOST].labels(stage.name)  # shown from 0 on: what begins at 1 is not seen to grow
         self.metrics.registry.register(CellsShown(self._open_cells, self._highwater))
         self.feed = ProgramsFeed(settings, heard=self._tell_news)
         self.sender = Sender(settings)

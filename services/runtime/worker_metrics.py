@@ -50,13 +50,13 @@ def _of(cell: Cell, highwater: Highwater) -> Iterator[tuple[Metric, tuple[str, .
     yield metrics.DUPLICATES, (at,), cell.duplicates
     for topic in cell.stage.reads:
         behind = max(0, (highwater(topic.name, cell.partition) or 0) - cell.position(topic.name))
-        folded_at = cell.folded_at.get(topic.name)
-        age = time.time() - folded_at / SECOND if behind and folded_at else 0.0
+        folded_at = cell.folded_at.get(topic.name, cell.opened_at)
         yield metrics.LAG_RECORDS, (topic.name, at), behind
-        yield metrics.LAG_SECONDS, (topic.name, at), max(0.0, age)
+        yield metrics.LAG_SECONDS, (topic.name, at), max(0.0, time.time() - folded_at / SECOND) if behind else 0.0
     for why, count in cell.ignored().items():
         yield metrics.IGNORED, (at, why), count
-    for topic_name, count in cell.said().items():
+    # Shown from 0 on: what begins at 1 is not seen to grow, and an alert looks for it.
+    for topic_name, count in ({"dead-letters": 0} | cell.said()).items():
         yield metrics.SAID, (at, topic_name), count
     for each in cell.tallies():
         shown = metrics.DECIDED if each.what == tally.DECIDED else metrics.MONEY

@@ -135,6 +135,19 @@ def test_lag_in_seconds_is_the_age_of_the_last_folded_record(played: World) -> N
     assert 90 <= age < 90 + 60
 
 
+def test_an_owner_that_has_folded_nothing_is_behind_since_it_opened_the_cell(played: World) -> None:
+    (cell,) = (each for each in _cells(played) if each.name == "commission.sales:0")
+    cell.opened_at = micros(datetime.now(UTC) - timedelta(seconds=90))
+    (age,) = (v for at, v in _shown([cell], highwater=100)["refstream_lag_seconds"].items() if at[1] == "payments")
+    assert 90 <= age < 90 + 60
+
+
+def test_dead_letters_are_counted_from_0_on(played: World) -> None:
+    """A count that is first shown with 1 has not grown, as Prometheus sees it: the first one would alert nobody."""
+    said = _shown(_cells(played))["refstream_records_said_total"]
+    assert [count for at, count in said.items() if at[2] == "dead-letters"] == [0] * len(_cells(played))
+
+
 def test_every_metric_of_the_list_is_shown_with_its_labels_alone(played: World) -> None:
     registry = CollectorRegistry()
     registry.register(CellsShown(lambda: _cells(played), lambda topic, partition: 0))

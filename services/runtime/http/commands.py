@@ -19,6 +19,7 @@ from schemas.commands import Answered, Command
 from schemas.events import Event
 from schemas.ids import derived_id
 from schemas.moments import micros
+from schemas.topics import BY_NAME
 from services.runtime.http.auth import Caller
 from services.runtime.http.bodies import Body
 from services.runtime.http.problems import Problem, invalid, not_found
@@ -34,6 +35,7 @@ WAIT_SECONDS = 5.0
 FIRST_POLL_SECONDS = 0.003
 LAST_POLL_SECONDS = 0.015
 KEY_CHARACTERS = 255
+PENDING = "pending"
 HASH_CHARACTERS = 16  # of the body's hash, in the address of a command
 
 
@@ -51,6 +53,8 @@ class Commands:
     ) -> None:
         self._service, self._settings, self._reader = service, settings, reader
         self._write, self._metrics, self._wait_seconds = write, metrics, wait_seconds
+        for kind in BY_NAME[f"commands.{service}"].types:
+            metrics[COMMANDS].labels(service, kind.type, PENDING)  # from 0 on: what begins at 1 is not seen to grow
 
     async def run(
         self,
@@ -150,7 +154,7 @@ def _build(kind: type[C], body: Body | None, fields: dict[str, Any]) -> C:
 def _outcome(answer: Answered | None) -> str:
     """`pending`, `done`, or the code of a refusal."""
     if answer is None:
-        return "pending"
+        return PENDING
     return "done" if answer.status < 400 else str(answer.body.get("code", answer.status))
 
 
