@@ -3,7 +3,7 @@
 from collections import OrderedDict
 from typing import Any
 
-CACHE_MB = 64
+CACHE_MB = 32
 PER_STATE, PER_BYTE = 600, 7
 """Bytes of memory that a state takes as objects, and each of its encoded bytes: so it is, within a fifth, for customers
 without payments, with 1 and with 10."""

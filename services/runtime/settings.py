@@ -61,7 +61,7 @@ class Settings(BaseSettings):
     cache_mb: int = Field(
         CACHE_MB,
         ge=1,
-        description="About so many MB of a worker's memory hold the states it used last; it takes some 200 beside.",
+        description="About so many MB of a worker's memory hold the states it used last; it takes some 250 beside.",
     )
 
     auth_secret: SecretStr | None = Field(

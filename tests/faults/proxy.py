@@ -15,6 +15,7 @@ class Proxy:
     def __init__(self, port: int, target: int) -> None:
         self._port, self._target = port, target
         self.mode: Mode = "pass"
+        self.delay_seconds = DELAY_SECONDS
         self._open: set[asyncio.StreamWriter] = set()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -75,7 +76,7 @@ class Proxy:
                         await writer.drain()
                         return
                     case "delay":
-                        await asyncio.sleep(DELAY_SECONDS)
+                        await asyncio.sleep(self.delay_seconds)
                 writer.write(data)
                 await writer.drain()
         except (ConnectionError, OSError):
