@@ -27,6 +27,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Se
 from typing import Any
 
 import faust
+import mode.loop
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
@@ -198,6 +199,7 @@ class _OpenCell:
     def __init__(self, keeper: "Keeper", cell: Cell, store: RedisCellStore) -> None:
         self._keeper, self.cell, self._store = keeper, cell, store
         self._batches: asyncio.Queue[tuple[str, list[Any]] | None] = asyncio.Queue()
+        self._latest: tuple[str, list[Any]] | None = None
         self._unsent: asyncio.Queue[list[Outgoing] | None] = asyncio.Queue(UNSENT_BATCHES)
         self._tasks: list[asyncio.Task[None]] = []
         self._closing = False
@@ -229,15 +231,24 @@ class _OpenCell:
 
     def tell_news(self) -> None:
         """Let the cell fold the program versions that it has not folded yet, after the batches before it."""
-        self._batches.put_nowait((PROGRAMS.name, []))
+        self._put(PROGRAMS.name, [])
 
     def let_rest(self) -> None:
         """Let the cell note that all was sent, if that is so by then and nothing else is to be done."""
         if not self.buffered:
-            self._batches.put_nowait((REST, []))
+            self._put(REST, [])
 
     def put(self, topic: str, records: list[Any]) -> None:
-        self._batches.put_nowait((topic, records))
+        """Fold these, too. What waits already takes them in where it can: a batch costs much, a record in it little, so
+        a cell that is behind must not fold as many small ones as it was given."""
+        if self._latest and self._latest[0] == topic and len(self._latest[1]) + len(records) <= FETCHED_RECORDS:
+            self._latest[1].extend(records)
+        else:
+            self._put(topic, list(records))
+
+    def _put(self, topic: str, records: list[Any]) -> None:
+        self._latest = topic, records
+        self._batches.put_nowait(self._latest)
 
     @property
     def buffered(self) -> int:
@@ -254,6 +265,8 @@ class _OpenCell:
 
     async def _fold_all(self) -> None:
         while (taken := await self._batches.get()) and not self._closing:
+            if taken is self._latest:
+                self._latest = None
             topic, records = taken
             if topic == REST:
                 outgoing = [] if self.buffered else await self.cell.rest()
@@ -626,6 +639,7 @@ def build_app(service: str, settings: Settings) -> Any:
 def run_worker(service: str, settings: Settings) -> None:
     """Run a service's worker until SIGTERM, which hands its cells over."""
     settings.require_production_secrets()
+    mode.loop.use("uvloop")
     app = build_app(service, settings)
     garbage.collect_seldom()
     faust.Worker(app, loglevel=settings.log_level, redirect_stdouts=False).execute_from_commandline()
