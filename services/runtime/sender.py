@@ -47,7 +47,7 @@ class Sender:
             **self._settings.kafka_client_options(),
             acks="all",
             enable_idempotence=True,
-            linger_ms=0,
+            linger_ms=5,
             max_batch_size=512 * 1024,
             max_request_size=4 * 1024 * 1024,
             request_timeout_ms=15_000,

@@ -642,4 +642,6 @@ def run_worker(service: str, settings: Settings) -> None:
     mode.loop.use("uvloop")
     app = build_app(service, settings)
     garbage.collect_seldom()
-    faust.Worker(app, loglevel=settings.log_level, redirect_stdouts=False).execute_from_commandline()
+    worker = faust.Worker(app, loglevel=settings.log_level, redirect_stdouts=False)
+    worker.spinner = None  # it would turn with every message, those of DEBUG too, which are all written for it
+    worker.execute_from_commandline()
