@@ -22,6 +22,8 @@ Journaled = Callable[[int, int], Awaitable[None]]
 """Told where journal entries stand, before what they tell of is sent: the first one's offset (-1: not known), how many.
 May raise, so that nothing more is sent."""
 
+LINGER_MS = 5
+"""So that what several cells send at a time is one request."""
 ATTEMPTS = 4
 DEADLINE_SECONDS = 20.0
 
@@ -47,7 +49,7 @@ class Sender:
             **self._settings.kafka_client_options(),
             acks="all",
             enable_idempotence=True,
-            linger_ms=5,
+            linger_ms=LINGER_MS,
             max_batch_size=512 * 1024,
             max_request_size=4 * 1024 * 1024,
             request_timeout_ms=15_000,

@@ -110,7 +110,7 @@ def latency(
 
     All workers and the API run. Another process publishes payments at 10, 50 and 80 % of what the system can take;
     meanwhile single payments and withdrawals are timed over HTTP, each from its appointed time on, whether or not
-    earlier ones have ended (open loop). The balance is asked for every 5 ms.
+    earlier ones have ended (open loop). Balances are asked for in turns, 5 ms apart.
     """
     from services.cli.bench.latency import Options, measure
 
