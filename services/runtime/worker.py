@@ -68,8 +68,8 @@ FETCHED_RECORDS = 2_000
 BUFFERED_BATCHES = 8
 UNSENT_BATCHES = 2
 PACE_SECONDS = 0.05
-"""Least time between two fetches. A batch costs a worker some 3 ms, however small it is: one for each payment that comes
-would leave no time for anything else at a tenth of what it can fold. After a pause the first record never waits."""
+"""Least time between two fetches. A batch costs a worker some 3 ms, however small it is: one for each payment would
+leave no time for anything else at a tenth of what it can fold. After a pause the first record never waits."""
 BUSY_WAIT_MS, IDLE_WAIT_MS = 25, 500
 STALLED_SECONDS = 120.0
 OFFSETS_EVERY_SECONDS = LOOK_AT_REDIS_EVERY_SECONDS = 1.0
