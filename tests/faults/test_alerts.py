@@ -1,6 +1,6 @@
 """What each alert is for, done to real services: a real Prometheus, with the shipped rules, must raise it.
 
-Durations of the rules are twelve times shorter (`watch.HURRY`). Where `prometheus` is missing the tests are skipped:
+Durations of the rules are six times shorter (`watch.HURRY`). Where `prometheus` is missing the tests are skipped:
 Debian has it in the package of that name.
 """
 
@@ -55,7 +55,7 @@ def watch(troubled: Playground, tmp_path_factory: pytest.TempPathFactory) -> Ite
         yield made
 
 
-def _fires(watch: Watch, *names: str, seconds: float = 120) -> None:
+def _fires(watch: Watch, *names: str, seconds: float = 240) -> None:
     watch.until_firing(*names, seconds=seconds)
     TRIED.update(names)
 
@@ -92,8 +92,9 @@ def test_the_only_worker_of_a_service_stands_still(troubled: Playground, watch: 
 
 
 def test_a_worker_dies_again_and_again(troubled: Playground, watch: Watch) -> None:
-    for _ in range(OFTEN):
-        troubled.signal("rewards", signal.SIGKILL)
+    died: set[int] = set()
+    while len(died) < OFTEN:  # one that has just died is not another death
+        died |= {troubled.signal("rewards", signal.SIGKILL)} - {0}
         seconds_until_out(troubled.settings, ["rewards"])
     _fires(watch, "RefstreamOwnersChange")
 
@@ -116,7 +117,7 @@ def test_redis_is_away(troubled: Playground, watch: Watch) -> None:
 
 def _ask_until(ground: Playground, watch: Watch, name: str) -> None:
     """Somebody looks at a balance, about every second, until an alert fires or so much time is over."""
-    for _ in range(120):
+    for _ in range(400):
         ground.ask("/payouts/partners/p00000/balance")
         if name in watch.firing():
             return
@@ -142,7 +143,7 @@ def test_redis_is_slow_while_much_is_paid(troubled: Playground, watch: Watch) ->
     with ThreadPoolExecutor(1) as beside:
         asked = beside.submit(_ask_until, troubled, watch, "RefstreamSlowAnswers")
         try:
-            _fires(watch, "RefstreamCommitsSlow", "RefstreamSlowAnswers", "RefstreamBehind", seconds=240)
+            _fires(watch, "RefstreamCommitsSlow", "RefstreamSlowAnswers", "RefstreamBehind", seconds=400)
         finally:
             troubled.redis_proxy.behave("pass")
             asked.result()

@@ -20,8 +20,8 @@ from tests.faults.playground import Ground
 
 PROMETHEUS = shutil.which("prometheus")
 RULES = Path(__file__).parents[2] / "deploy" / "prometheus" / "alerts.yml"
-HURRY = 12
-"""How many times shorter every duration of the rules is: an hour is five minutes."""
+HURRY = 6
+"""How many times shorter every duration of the rules is: an hour is ten minutes."""
 _SECONDS = {"m": 60, "h": 3600}
 
 
