@@ -20,13 +20,13 @@ from schemas.events import Event, Payload
 from schemas.moments import DAY, format_instant, micros
 from schemas.money import Money
 from schemas.programs import shipped
-from schemas.topics import BY_NAME
 from services import attribution, commission, payouts, rewards
 from services.attribution import api as attribution_api
 from services.commission import api as commission_api
 from services.payouts import api as payouts_api
 from services.rewards import api as rewards_api
 from services.runtime.http import Commands, Resources
+from services.runtime.http.app import takes_commands
 from services.runtime.http.rates import RateLimits
 from services.runtime.metrics import Metrics
 from services.runtime.simulate import MemoryReader, World
@@ -102,7 +102,7 @@ def four_apis(rates: RateLimits | None = None) -> Iterator[FourApis]:
         patch.setattr(attribution_api, "PUBLICATION_LOOKS", 1)
         for name, api in APIS.items():
             commands = None
-            if f"commands.{name}" in BY_NAME:
+            if takes_commands(name):
                 commands = Commands(name, own, reader, write, Metrics("api"), wait_seconds=0.05)
             more: dict[str, Any] = {"write_click": write} if name == "attribution" else {}
             has = Resources(own, reader, feed, commands, rates=rates)

@@ -10,8 +10,8 @@ from fastapi import APIRouter, FastAPI
 from schemas.commands import Answered, Command
 from schemas.events import Event
 from schemas.programs import Programs
-from schemas.topics import BY_NAME
 from services.runtime.http import Commands, Resources, service_app
+from services.runtime.http.app import takes_commands
 from services.runtime.http.rates import RateLimits
 from services.runtime.metrics import Metrics
 from services.runtime.programs import ProgramsFeed
@@ -131,7 +131,7 @@ def app_over(
     """A service's app over fakes, and the fold that answers its commands."""
     own, fold = settings(), FakeFold(reader, decide)
     commands = None
-    if f"commands.{service}" in BY_NAME:
+    if takes_commands(service):
         commands = Commands(service, own, reader, fold.write, Metrics("api"), wait_seconds=0.05)
     return service_app(service, own, router, stages, resources_over(reader, commands, programs)), fold
 

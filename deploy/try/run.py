@@ -18,7 +18,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -97,8 +97,7 @@ def every(cells: set[str]) -> Callable[[dict[str, set[str]]], bool]:
     return lambda owned: all(owned.values()) and sorted(c for o in owned.values() for c in o) == sorted(cells)
 
 
-def play(then: str | None, options: Sequence[str]) -> dict[str, float]:
-    tried = Try(*options)
+def play(tried: Try, then: str | None) -> None:
     with tried.step("build the image"):
         run("docker", "build", "--quiet", "--network", "host", "--tag", "refstream:latest", ROOT)
     try:
@@ -117,7 +116,6 @@ def play(then: str | None, options: Sequence[str]) -> dict[str, float]:
     except CannotTry:
         print(tried("logs", "--no-color", "--tail", "40")[-8000:], file=sys.stderr)
         raise
-    return tried.figures
 
 
 def _against(tried: Try, then: str) -> None:
@@ -200,16 +198,13 @@ def _ended(demo: "subprocess.Popen[str]") -> None:
         raise CannotTry(f"the demo ended with {demo.returncode}: {said[-3000:]}")
 
 
-def _test() -> float:
-    """The loop, its races and every journey of the programs with `--infra=docker`. Answers how long it took."""
-    began = time.monotonic()
+def _test() -> None:
+    """The loop, its races and every journey of the programs with `--infra=docker`."""
     # What clears away after testcontainers is one more image to be had; here all ends with the tests.
     os.environ.setdefault("TESTCONTAINERS_RYUK_DISABLED", "true")
-    print("tests with containers …", flush=True)
     files = [ROOT / "tests" / "e2e" / f"test_{name}.py" for name in TESTED]
     said = run(sys.executable, "-m", "pytest", "-q", "--show-capture=no", "--infra=docker", *files)
     print(f"  {said.splitlines()[-1]}")
-    return time.monotonic() - began
 
 
 def main() -> None:
@@ -230,14 +225,16 @@ def main() -> None:
             standing_in = base_images()
             if standing_in:
                 print(f"stand-ins for {', '.join(sorted(standing_in))}")
+            tried = Try(*options)
             try:
-                figures = play(args.then, options)
+                play(tried, args.then)
             finally:
                 if not args.keep:
-                    Try(*options)("--profile", "*", "down", "--volumes", "--timeout", "10")
+                    tried("--profile", "*", "down", "--volumes", "--timeout", "10")
             if args.tests:
-                figures["tests with containers"] = round(_test(), 1)
-            print(json.dumps(figures, indent=1, ensure_ascii=False))
+                with tried.step("tests with containers"):
+                    _test()
+            print(json.dumps(tried.figures, indent=1, ensure_ascii=False))
     except CannotTry as error:
         raise SystemExit(f"try: {error}") from None
 

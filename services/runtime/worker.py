@@ -460,7 +460,6 @@ class Keeper:
         cells, self._cells = self._cells, {}
         self._assigned = set()
         await asyncio.gather(*(cell.close() for cell in cells.values()))
-        self._cache = Cache(self._settings.cache_mb)
         self.made_room()
 
     def _tell_news(self) -> None:

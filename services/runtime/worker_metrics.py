@@ -8,6 +8,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from schemas.moments import SECOND
+from schemas.topics import DEAD_LETTERS
 from services.runtime import metrics, tally
 from services.runtime.cell import Cell
 from services.runtime.metrics import METRICS, Metric
@@ -56,7 +57,7 @@ def _of(cell: Cell, highwater: Highwater) -> Iterator[tuple[Metric, tuple[str, .
     for why, count in cell.ignored().items():
         yield metrics.IGNORED, (at, why), count
     # Shown from 0 on: what begins at 1 is not seen to grow, and an alert looks for it.
-    for topic_name, count in ({"dead-letters": 0} | cell.said()).items():
+    for topic_name, count in ({DEAD_LETTERS.name: 0} | cell.said()).items():
         yield metrics.SAID, (at, topic_name), count
     for each in cell.tallies():
         shown = metrics.DECIDED if each.what == tally.DECIDED else metrics.MONEY

@@ -9,7 +9,6 @@ import os
 import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import httpx
 import pytest
@@ -150,5 +149,5 @@ def test_redis_is_slow_while_much_is_paid(troubled: Playground, watch: Watch) ->
 
 
 def test_every_alert_was_tried() -> None:
-    rules = yaml.safe_load(Path(RULES).read_text())["groups"][0]["rules"]
+    rules = yaml.safe_load(RULES.read_text())["groups"][0]["rules"]
     assert {rule["alert"] for rule in rules} == TRIED

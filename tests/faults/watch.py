@@ -50,7 +50,7 @@ class Watch:
         alerts = self._ask("/api/v1/alerts")["alerts"]
         return {alert["labels"]["alertname"] for alert in alerts if alert["state"] == "firing"}
 
-    def until_firing(self, *names: str, seconds: float = 120) -> None:
+    def until_firing(self, *names: str, seconds: float) -> None:
         """Until each of them has fired, at once or one after the other."""
         deadline, missing = time.monotonic() + seconds, set(names)
         while missing := missing - self.firing():

@@ -71,7 +71,7 @@ def service_app(
     app.state.authenticator = Authenticator(settings)
     install(app)
     app.include_router(router, prefix=f"/{service}", tags=[service])
-    if _takes_commands(service):
+    if takes_commands(service):
         app.include_router(_command_routes(stages), prefix=f"/{service}", tags=[service])
     app.include_router(health_routes(service, stages, metrics), prefix=f"/{service}")
     app.add_middleware(LimitBody)
@@ -87,7 +87,7 @@ def _once(app: FastAPI) -> dict[str, Any]:
     return app.openapi_schema
 
 
-def _takes_commands(service: str) -> bool:
+def takes_commands(service: str) -> bool:
     return f"commands.{service}" in BY_NAME
 
 
@@ -106,7 +106,7 @@ async def _open(service: str, settings: Settings, metrics: Metrics, open_things:
     open_things.push_async_callback(feed.stop)  # before the start: one that fails half-way leaves a client open
     await feed.start()
     commands = None
-    if _takes_commands(service):
+    if takes_commands(service):
         log = CommandLog(settings)
         open_things.push_async_callback(log.stop)
         await log.start()
