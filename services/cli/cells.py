@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from schemas.topics import JOURNALS
 from services.cli.service import Service
+from services.runtime import garbage
 from services.runtime.cell import Cell
 from services.runtime.codec import Codec
 from services.runtime.kafka_log import KafkaLogReader
@@ -63,7 +64,9 @@ def on_every_cell(settings: Settings, services: Sequence[Service], work: Work[T]
     Errors: the first of any cell; the others are given up.
     """
     cores = os.cpu_count() or 1
-    with ProcessPoolExecutor(cores, mp_context=multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(
+        cores, mp_context=multiprocessing.get_context("spawn"), initializer=garbage.collect_seldom
+    ) as pool:
         running = {
             pool.submit(_one, settings, work, service, stage, partition): f"{stage}:{partition}"
             for service, stage, partition in names(settings, services)

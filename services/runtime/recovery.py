@@ -24,7 +24,7 @@ TAIL_RECORDS = 1_000
 """How far from its end a journal is looked at for its last entry: those at the very end may be claims, sent again or
 late. Where all of them are, it is looked at from further back.
 """
-AT_ONCE_RECORDS = 4_000
+AT_ONCE_RECORDS = 8_000
 AT_ONCE_ENTRIES = 1_000
 """How much one commit of a replay takes in."""
 

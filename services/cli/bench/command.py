@@ -74,9 +74,7 @@ def commission(
     kill: Annotated[
         bool, typer.Option("--kill", help="Then once more, with SIGKILL of every worker in the middle.")
     ] = False,
-    rebuild: Annotated[
-        bool, typer.Option("--rebuild", help="Then empty Redis and have fresh workers fold all of it again.")
-    ] = False,
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="Then `refstream rebuild`, while no worker runs.")] = False,
     out: Folder = OUT,
 ) -> None:
     """W1: payments through commission's two hops and the ledger.

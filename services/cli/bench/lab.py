@@ -209,6 +209,14 @@ class Lab(AbstractContextManager["Lab"]):
             self._refuse_dead(workers, deadline)
             time.sleep(POLL_SECONDS)
 
+    def finish(self, command: Running) -> None:
+        """Return when a program has ended well. Errors: StackRefused when it has not."""
+        while command.child.exit_code is None:
+            time.sleep(POLL_SECONDS)
+        if command.child.exit_code:
+            self._refuse_dead([command], float("inf"))
+        self.stop([command])
+
     def refuse_dead(self) -> None:
         """Errors: StackRefused when a process that should run has ended."""
         self._refuse_dead(self._running, float("inf"))
