@@ -43,5 +43,5 @@ def kafka() -> Iterator[str]:
 @contextmanager
 def valkey() -> Iterator[str]:
     """A Valkey; gives its URL."""
-    with ValkeyContainer(VALKEY_IMAGE) as container:
+    with ValkeyContainer(VALKEY_IMAGE).with_command(["valkey-server", "--appendonly", "yes"]) as container:
         yield f"redis://{container.get_host()}:{container.get_exposed_port()}/0"
