@@ -67,10 +67,10 @@ log = logging.getLogger(__name__)
 FETCHED_RECORDS = 2_000
 BUFFERED_BATCHES = 8
 UNSENT_BATCHES = 2
-PACE_SECONDS = 0.05
-"""Least time between two fetches. A batch costs a worker some 3 ms, however small it is: one for each payment would
-leave no time for anything else at a tenth of what it can fold. After a pause the first record never waits."""
-BUSY_WAIT_MS, IDLE_WAIT_MS = 25, 500
+IDLE_WAIT_MS = 500
+A_BATCH_MS, LEAST_GATHER_MS, LONGEST_GATHER_MS = 16, 10, 250
+GATHERED_BYTES = 256 * 1024
+"""With so many bytes a fetch comes back however long it was to wait: a worker that is behind gathers nothing."""
 STALLED_SECONDS = 120.0
 OFFSETS_EVERY_SECONDS = LOOK_AT_REDIS_EVERY_SECONDS = 1.0
 REST = ""
@@ -108,7 +108,7 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
 
     async def on_start(self) -> None:
         await super().on_start()
-        _wait_long_for_all_alone(self._consumer._fetcher)
+        self.pace = Pace(self._consumer._fetcher)
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
         # Opening the cells may take long (a rebuild), and aiokafka would only send heartbeats again after it.
@@ -120,29 +120,40 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         self.thread_loop.call_soon_threadsafe(self._consumer._coordinator.request_rejoin)
 
 
-def _wait_long_for_all_alone(fetcher: Any) -> None:
-    """Let the brokers keep a fetch of aiokafka's waiting, where it asks for every partition of its broker.
+class Pace:
+    """How long the brokers keep a worker's fetches waiting.
 
-    It has one fetch under way per broker, and a partition whose records were just taken waits for it to come back. So
-    one that leaves out a partition must be short; one that leaves out none comes back with the first record anyway,
-    and an idle worker that asked forty times a second would cost a fifth of a core, with the broker.
+    A batch costs a worker some 3 ms, and the brokers half a dozen requests, however small it is: one for each payment
+    would leave no time for anything else at a tenth of what can be folded. So a fetch that follows on records waits for
+    others, the longer the more batches the last ones made. After a pause the first record never waits.
+    aiokafka has one fetch under way per broker, and a partition whose records were just taken waits for it to come
+    back. So only one that leaves out no partition may wait long; an idle worker asks twice a second.
     """
-    actions_of = fetcher._get_actions_per_node
 
-    def actions(assignment: Any) -> Any:
-        found = actions_of(assignment)
-        partitions = Counter(map(fetcher._select_read_replica, assignment.tps))
+    def __init__(self, fetcher: Any, clock: Callable[[], float] = time.monotonic) -> None:
+        self._fetcher, self._actions_of, self._clock = fetcher, fetcher._get_actions_per_node, clock
+        self._gathers_until, self._gather_ms = 0.0, LEAST_GATHER_MS
+        fetcher._get_actions_per_node = self._actions
+
+    def fetched(self, batches: int) -> None:
+        """Records came, which make so many batches."""
+        self._gather_ms = min(LONGEST_GATHER_MS, max(LEAST_GATHER_MS, A_BATCH_MS * batches))
+        self._gathers_until = self._clock() + self._gather_ms / 1000
+
+    def _actions(self, assignment: Any) -> Any:
+        found = self._actions_of(assignment)
+        gathers = bool(self._fetcher._records) or self._clock() < self._gathers_until
+        partitions = Counter(map(self._fetcher._select_read_replica, assignment.tps))
         for node, request in found[0]:
             asked = sum(len(of_topic) for _, of_topic in request.topics)
-            request._max_wait_ms = IDLE_WAIT_MS if asked == partitions[node] else BUSY_WAIT_MS
+            if gathers or asked < partitions[node]:
+                request._max_wait_ms, request._min_bytes = self._gather_ms, GATHERED_BYTES
+            else:
+                request._max_wait_ms = IDLE_WAIT_MS
         return found
-
-    fetcher._get_actions_per_node = actions
 
 
 class _Consumer(driver.Consumer):  # type: ignore[misc]
-    _next_fetch = 0.0
-
     def _new_consumer_thread(self) -> _ConsumerThread:
         return _ConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
@@ -163,11 +174,9 @@ class _Consumer(driver.Consumer):  # type: ignore[misc]
 
     async def _getmany(self, active_partitions: Any, timeout: float) -> Any:  # noqa: ASYNC109 (Faust's signature)
         await self.app.keeper.room()
-        now = self.loop.time
-        if self._next_fetch > now():
-            await asyncio.sleep(self._next_fetch - now())
         records = await super()._getmany(active_partitions, timeout)
-        self._next_fetch = now() + PACE_SECONDS
+        if records:
+            self._thread.pace.fetched(self.app.keeper.batches(tp.topic for tp in records))
         return records
 
     async def on_stop(self) -> None:
@@ -477,6 +486,10 @@ class Keeper:
     def _cells_of(self, topic: str, partition: int) -> list[_OpenCell]:
         named = ((stage.name, partition) for stage in self._by_topic.get(topic, ()))
         return [self._cells[name] for name in named if name in self._cells]
+
+    def batches(self, fetched: Iterable[str]) -> int:
+        """How many batches there are in fetches of these topics."""
+        return sum(len(self._by_topic.get(topic, ())) for topic in fetched)
 
     def put(self, batch: list[Any]) -> None:
         """Give a fetched batch to its cells; one that was let go meanwhile is the next owner's."""

@@ -1,0 +1,75 @@
+"""How long a worker lets the brokers wait: a first record never, what follows on it for others, idle ones long."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from aiokafka import TopicPartition
+from aiokafka.protocol.fetch import FetchRequest
+
+from services.runtime.worker import (
+    A_BATCH_MS,
+    GATHERED_BYTES,
+    IDLE_WAIT_MS,
+    LEAST_GATHER_MS,
+    LONGEST_GATHER_MS,
+    Pace,
+)
+
+BOTH = [TopicPartition("payments", 0), TopicPartition("payments", 1)]
+
+
+class Fetcher:
+    """aiokafka's, as far as the pace looks at it: it asks one broker for what it has no records of."""
+
+    def __init__(self) -> None:
+        self._records: dict[TopicPartition, list[Any]] = {}
+
+    def _select_read_replica(self, _: TopicPartition) -> int:
+        return 1
+
+    def _get_actions_per_node(self, assignment: Any) -> Any:
+        asked = [(tp.partition, 0, 0, 1_000) for tp in assignment.tps if tp not in self._records]
+        return ([(1, FetchRequest(500, 1, 1_000_000, 0, [("payments", asked)]))], None, None, None)
+
+
+class World:
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.fetcher = Fetcher()
+        self.pace = Pace(self.fetcher, lambda: self.now)
+
+    def asked(self) -> tuple[int, int]:
+        """The wait and the least bytes of the next fetch."""
+        ((_, request),) = self.fetcher._get_actions_per_node(SimpleNamespace(tps=BOTH))[0]
+        return request._max_wait_ms, request._min_bytes
+
+
+def test_after_a_pause_the_first_record_comes_back_at_once() -> None:
+    assert World().asked() == (IDLE_WAIT_MS, 1)
+
+
+def test_what_follows_on_records_is_gathered_as_long_as_their_batches_are_many() -> None:
+    world = World()
+    world.pace.fetched(batches=4)
+    assert world.asked() == (4 * A_BATCH_MS, GATHERED_BYTES)
+
+
+def test_where_nothing_more_came_it_is_a_pause_again() -> None:
+    world = World()
+    world.pace.fetched(batches=4)
+    world.now += 4 * A_BATCH_MS / 1000
+    assert world.asked() == (IDLE_WAIT_MS, 1)
+
+
+@pytest.mark.parametrize(("batches", "wait_ms"), [(0, LEAST_GATHER_MS), (1_000, LONGEST_GATHER_MS)])
+def test_no_fetch_waits_too_short_or_too_long(batches: int, wait_ms: int) -> None:
+    world = World()
+    world.pace.fetched(batches)
+    assert world.asked() == (wait_ms, GATHERED_BYTES)
+
+
+def test_a_fetch_that_leaves_out_a_partition_is_soon_back() -> None:
+    world = World()
+    world.fetcher._records[BOTH[0]] = ["taken by nobody yet"]
+    assert world.asked() == (LEAST_GATHER_MS, GATHERED_BYTES)
