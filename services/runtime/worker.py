@@ -68,7 +68,8 @@ FETCHED_RECORDS = 2_000
 BUFFERED_BATCHES = 8
 UNSENT_BATCHES = 2
 IDLE_WAIT_MS = 500
-A_BATCH_MS, LEAST_GATHER_MS, LONGEST_GATHER_MS = 16, 10, 250
+A_BATCH_MS, AT_ONCE_MS = 16, 150
+LEAST_GATHER_MS, LONGEST_GATHER_MS = 10, 250
 GATHERED_BYTES = 256 * 1024
 """With so many bytes a fetch comes back however long it was to wait: a worker that is behind gathers nothing."""
 STALLED_SECONDS = 120.0
@@ -124,21 +125,25 @@ class Pace:
     """How long the brokers keep a worker's fetches waiting.
 
     A batch costs a worker some 3 ms, and the brokers half a dozen requests, however small it is: one for each payment
-    would leave no time for anything else at a tenth of what can be folded. So a fetch that follows on records waits for
-    others, the longer the more batches the last ones made. After a pause the first record never waits.
+    would leave no time for anything else at a tenth of what can be folded. So a batch is worth 16 ms, some of them may
+    come at once, and where more come than that, fetches wait for other records. After a pause the first never waits.
     aiokafka has one fetch under way per broker, and a partition whose records were just taken waits for it to come
     back. So only one that leaves out no partition may wait long; an idle worker asks twice a second.
     """
 
     def __init__(self, fetcher: Any, clock: Callable[[], float] = time.monotonic) -> None:
         self._fetcher, self._actions_of, self._clock = fetcher, fetcher._get_actions_per_node, clock
-        self._gathers_until, self._gather_ms = 0.0, LEAST_GATHER_MS
+        self._owed_until = self._gathers_until = 0.0
+        self._gather_ms = LEAST_GATHER_MS
         fetcher._get_actions_per_node = self._actions
 
     def fetched(self, batches: int) -> None:
         """Records came, which make so many batches."""
-        self._gather_ms = min(LONGEST_GATHER_MS, max(LEAST_GATHER_MS, A_BATCH_MS * batches))
-        self._gathers_until = self._clock() + self._gather_ms / 1000
+        now = self._clock()
+        owed_ms = max(0.0, self._owed_until - now) * 1000 + A_BATCH_MS * batches
+        self._gather_ms = int(min(LONGEST_GATHER_MS, max(LEAST_GATHER_MS, owed_ms - AT_ONCE_MS)))
+        self._owed_until = now + min(owed_ms, AT_ONCE_MS + LONGEST_GATHER_MS) / 1000
+        self._gathers_until = now + self._gather_ms / 1000
 
     def _actions(self, assignment: Any) -> Any:
         found = self._actions_of(assignment)

@@ -9,6 +9,7 @@ from aiokafka.protocol.fetch import FetchRequest
 
 from services.runtime.worker import (
     A_BATCH_MS,
+    AT_ONCE_MS,
     GATHERED_BYTES,
     IDLE_WAIT_MS,
     LEAST_GATHER_MS,
@@ -49,16 +50,25 @@ def test_after_a_pause_the_first_record_comes_back_at_once() -> None:
     assert World().asked() == (IDLE_WAIT_MS, 1)
 
 
-def test_what_follows_on_records_is_gathered_as_long_as_their_batches_are_many() -> None:
+def test_what_follows_on_few_batches_hardly_waits() -> None:
     world = World()
-    world.pace.fetched(batches=4)
-    assert world.asked() == (4 * A_BATCH_MS, GATHERED_BYTES)
+    world.pace.fetched(batches=AT_ONCE_MS // A_BATCH_MS)
+    assert world.asked() == (LEAST_GATHER_MS, GATHERED_BYTES)
+
+
+def test_many_batches_wait_for_as_long_as_they_are_worth() -> None:
+    world = World()
+    for _ in range(10):
+        world.pace.fetched(batches=8)
+        world.now += world.asked()[0] / 1000
+    assert world.pace.fetched(batches=8) is None
+    assert world.asked() == (8 * A_BATCH_MS, GATHERED_BYTES)
 
 
 def test_where_nothing_more_came_it_is_a_pause_again() -> None:
     world = World()
     world.pace.fetched(batches=4)
-    world.now += 4 * A_BATCH_MS / 1000
+    world.now += world.asked()[0] / 1000
     assert world.asked() == (IDLE_WAIT_MS, 1)
 
 

@@ -60,8 +60,7 @@ class Folded:
 
     @property
     def cpu_seconds(self) -> dict[str, float]:
-        first, last = self.first.used.cpu_seconds, self.last.used.cpu_seconds
-        return {name: round(spent - first.get(name, 0.0), 3) for name, spent in last.items()}
+        return self.last.used.since(self.first.used)
 
     @property
     def peak_memory_mb(self) -> dict[str, float]:

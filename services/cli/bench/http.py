@@ -50,13 +50,12 @@ async def _asked(lab: Lab, name: str, probes: Sequence[Probe], options: Options)
         seconds, after = time.monotonic() - began, lab.usage.look()
     latencies = [latency for own, _ in each for latency in own]
     failed = sum(failures for _, failures in each)
-    cpu = {used: round(spent - before.cpu_seconds.get(used, 0.0), 3) for used, spent in after.cpu_seconds.items()}
     return Run(
         label=f"{name}, {options.connections} connections",
         figures={"requests_per_s": round(len(latencies) / seconds, 1)}
         | summary("request", latencies)
         | {"failed": failed},
-        cpu_seconds=cpu,
+        cpu_seconds=after.since(before),
         peak_memory_mb={used: round(memory, 1) for used, memory in after.memory_mb.items()},
         fault=f"{failed} requests failed" if failed else "",
     )

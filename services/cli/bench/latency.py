@@ -61,12 +61,15 @@ def measure(options: Options, steps: Steps) -> list[Run]:
         for share in options.shares:
             rate, seconds = capacity * share / 100, options.seconds + 2 * LEAD_SECONDS
             with steps.step(f"{share} % of the capacity for {options.seconds:.0f} s"):
+                before = lab.usage.look()
                 load = lab.pace(rate, seconds, options.customers, published)
                 figures = asyncio.run(_timed(lab, probes, options))
+                cpu = lab.usage.look().since(before)
                 lab.stop([load])
                 asyncio.run(_caught_up(lab))
             published += int(rate * seconds)
-            runs.append(Run(label=f"{share} % of capacity", figures={"capacity_payments_per_s": capacity} | figures))
+            figures = {"capacity_payments_per_s": capacity} | figures
+            runs.append(Run(label=f"{share} % of capacity", figures=figures, cpu_seconds=cpu))
         return runs
 
 

@@ -18,6 +18,10 @@ class Used:
     busy: float
     stolen: float
 
+    def since(self, before: "Used") -> dict[str, float]:
+        """CPU seconds that each used after an earlier look."""
+        return {name: round(so_far - before.cpu_seconds.get(name, 0.0), 3) for name, so_far in self.cpu_seconds.items()}
+
 
 class Usage:
     """Looks at processes. One that has ended counts with what it had used when it was last looked at."""
