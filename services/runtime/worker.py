@@ -22,7 +22,6 @@ import importlib
 import logging
 import os
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -51,6 +50,7 @@ from services.runtime.metrics import (
     REBUILT_RECORDS,
     Metrics,
 )
+from services.runtime.pace import Pace
 from services.runtime.programs import ProgramsFeed
 from services.runtime.redis_client import connect, servers_of, to
 from services.runtime.redis_store import RedisCellStore
@@ -67,11 +67,6 @@ log = logging.getLogger(__name__)
 FETCHED_RECORDS = 2_000
 BUFFERED_BATCHES = 8
 UNSENT_BATCHES = 2
-IDLE_WAIT_MS = 500
-A_BATCH_MS, AT_ONCE_MS = 16, 150
-LEAST_GATHER_MS, LONGEST_GATHER_MS = 10, 250
-GATHERED_BYTES = 256 * 1024
-"""With so many bytes a fetch comes back however long it was to wait: a worker that is behind gathers nothing."""
 STALLED_SECONDS = 120.0
 OFFSETS_EVERY_SECONDS = LOOK_AT_REDIS_EVERY_SECONDS = 1.0
 REST = ""
@@ -119,43 +114,6 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
     def rejoin(self) -> None:
         """Ask the group for a rebalance."""
         self.thread_loop.call_soon_threadsafe(self._consumer._coordinator.request_rejoin)
-
-
-class Pace:
-    """How long the brokers keep a worker's fetches waiting.
-
-    A batch costs a worker some 3 ms, and the brokers half a dozen requests, however small it is: one for each payment
-    would leave no time for anything else at a tenth of what can be folded. So a batch is worth 16 ms, some of them may
-    come at once, and where more come than that, fetches wait for other records. After a pause the first never waits.
-    aiokafka has one fetch under way per broker, and a partition whose records were just taken waits for it to come
-    back. So only one that leaves out no partition may wait long; an idle worker asks twice a second.
-    """
-
-    def __init__(self, fetcher: Any, clock: Callable[[], float] = time.monotonic) -> None:
-        self._fetcher, self._actions_of, self._clock = fetcher, fetcher._get_actions_per_node, clock
-        self._owed_until = self._gathers_until = 0.0
-        self._gather_ms = LEAST_GATHER_MS
-        fetcher._get_actions_per_node = self._actions
-
-    def fetched(self, batches: int) -> None:
-        """Records came, which make so many batches."""
-        now = self._clock()
-        owed_ms = max(0.0, self._owed_until - now) * 1000 + A_BATCH_MS * batches
-        self._gather_ms = int(min(LONGEST_GATHER_MS, max(LEAST_GATHER_MS, owed_ms - AT_ONCE_MS)))
-        self._owed_until = now + min(owed_ms, AT_ONCE_MS + LONGEST_GATHER_MS) / 1000
-        self._gathers_until = now + self._gather_ms / 1000
-
-    def _actions(self, assignment: Any) -> Any:
-        found = self._actions_of(assignment)
-        gathers = bool(self._fetcher._records) or self._clock() < self._gathers_until
-        partitions = Counter(map(self._fetcher._select_read_replica, assignment.tps))
-        for node, request in found[0]:
-            asked = sum(len(of_topic) for _, of_topic in request.topics)
-            if gathers or asked < partitions[node]:
-                request._max_wait_ms, request._min_bytes = self._gather_ms, GATHERED_BYTES
-            else:
-                request._max_wait_ms = IDLE_WAIT_MS
-        return found
 
 
 class _Consumer(driver.Consumer):  # type: ignore[misc]

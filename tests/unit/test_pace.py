@@ -7,9 +7,9 @@ import pytest
 from aiokafka import TopicPartition
 from aiokafka.protocol.fetch import FetchRequest
 
-from services.runtime.worker import (
-    A_BATCH_MS,
+from services.runtime.pace import (
     AT_ONCE_MS,
+    BATCH_MS,
     GATHERED_BYTES,
     IDLE_WAIT_MS,
     LEAST_GATHER_MS,
@@ -52,7 +52,7 @@ def test_after_a_pause_the_first_record_comes_back_at_once() -> None:
 
 def test_what_follows_on_few_batches_hardly_waits() -> None:
     world = World()
-    world.pace.fetched(batches=AT_ONCE_MS // A_BATCH_MS)
+    world.pace.fetched(batches=AT_ONCE_MS // BATCH_MS)
     assert world.asked() == (LEAST_GATHER_MS, GATHERED_BYTES)
 
 
@@ -62,7 +62,7 @@ def test_many_batches_wait_for_as_long_as_they_are_worth() -> None:
         world.pace.fetched(batches=8)
         world.now += world.asked()[0] / 1000
     world.pace.fetched(batches=8)
-    assert world.asked() == (8 * A_BATCH_MS, GATHERED_BYTES)
+    assert world.asked() == (8 * BATCH_MS, GATHERED_BYTES)
 
 
 def test_where_nothing_more_came_it_is_a_pause_again() -> None:
