@@ -2,7 +2,7 @@
 
 Everything follows from the seed and the counts. The bytes are those that a platform's own producer would write. About
 4 % of the payments lie outside of the customer's 12 months; 5 % come a second time, byte for byte, up to 5,000 records
-later. With `hot_share`, that part of all payments is made by customers of the first partner.
+later. With `hot_share`, that part of all customers is the first partner's; each pays as much as any other.
 """
 
 import random
@@ -49,15 +49,9 @@ class Workload:
             if rng.random() < REPEATED:
                 last = min(payments - 1, i + rng.randrange(1, MOST_PLACES_LATER + 1))
                 self._again.setdefault(last, []).append(i)
-        if hot_share:
-            self._heat(rng, hot_share)
+        self._of_first = int(customers * hot_share)
         self._step_ms = max(1, PAID_DAYS * DAY_MS // max(1, payments))
         self._closes_ms = [_ms(at.replace(year=at.year + 1)) for at in self.bound]
-
-    def _heat(self, rng: random.Random, share: float) -> None:
-        for i in range(self.count):
-            if rng.random() < share:
-                self.customer_of[i] = rng.randrange(0, self.customers, self.partners)
 
     @property
     def repeated(self) -> int:
@@ -65,7 +59,7 @@ class Workload:
         return sum(map(len, self._again.values()))
 
     def partner_of(self, customer: int) -> str:
-        return f"p{customer % self.partners:05d}"
+        return f"p{0 if customer < self._of_first else customer % self.partners:05d}"
 
     def pays(self, i: int) -> bool:
         """Whether the payment lies within the customer's 12 months, and so earns something."""
