@@ -14,7 +14,7 @@ from tests.journey import journeys
 from tests.over_kafka import play
 
 pytestmark = pytest.mark.infra
-FOLDED_SECONDS = 300
+FOLDED_SECONDS = 120
 EARNS = {"commission.accrued": 1, "commission.adjusted": 1, "commission.reversed": -1}
 
 
