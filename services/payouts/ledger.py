@@ -7,7 +7,6 @@ Source: contract.md, Balance.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from operator import add, sub
 from typing import Literal, assert_never
 
@@ -41,8 +40,7 @@ Kind = Literal[
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class Posting:
+class Posting(msgspec.Struct, frozen=True):
     """`amount_minor`, above 0, went from one pot to another at an instant. `reference`: the id it is about."""
 
     at: int
@@ -55,8 +53,7 @@ class Posting:
     reference: str
 
 
-@dataclass(frozen=True, slots=True)
-class Figures:
+class Figures(msgspec.Struct, frozen=True):
     """A balance of one book at an instant."""
 
     sums: Sums

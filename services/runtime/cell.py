@@ -96,7 +96,8 @@ Taken = Sequence[tuple[Record, border.Folded | border.PutBack | border.Ignored |
 class _Batch:
     """The overlay of one batch: what its events have changed so far, on top of what was loaded.
 
-    The last four make the journal's entry of the batch: what was known and looked up, what was said.
+    `sent`: up to which number all that is said is on the log already, and need not go to the outbox. The last four make
+    the journal's entry of the batch: what was known and looked up, what was said.
     """
 
     commit: Commit
@@ -105,6 +106,7 @@ class _Batch:
     dirty_rows: dict[str, dict[str, Any]] = field(default_factory=dict)
     dirty_states: set[str] = field(default_factory=set)
     answered: set[str] = field(default_factory=set)
+    sent: int = 0
     programs: Programs = field(default_factory=Programs)
     looked_up: dict[tuple[str, str], bytes | None] = field(default_factory=dict)
     said: dict[str, int] = field(default_factory=dict)
@@ -377,7 +379,7 @@ class Cell:
         still holds. Errors: Fenced; Diverged; NotYetPublished when versions that were known then do not come.
         """
         self._batches += 1
-        batch = _Batch(Commit(self._epoch, f"{self._owner}:{self._batches}"))
+        batch = _Batch(Commit(self._epoch, f"{self._owner}:{self._batches}"), sent=self._last.sent)
         all_taken = [self._take(batch, BY_NAME[e.topic], records, e.clock_offset) for e, records in told]
         learnt = [await self._published_again(entry) for entry, _ in told]
         events = [pair for taken in all_taken for pair in _events_of(taken)] + [
@@ -399,7 +401,6 @@ class Cell:
             self._compare(batch, entry, said)
             if entry.topic != PROGRAMS.name:
                 self._advance(batch, entry)
-        batch.commit.outbox = [out for out in batch.commit.outbox if out.number > self._last.sent]
         batch.commit.meta["sent"] = self._last.sent
         if batch.commit.meta["commits"] >= self._last.number:
             batch.commit.ready = True
@@ -423,8 +424,8 @@ class Cell:
                     f"{entry.end}) than it said then: {batch.said}, not {entry.said}. Where the cell was empty before, "
                     f"the rules of this version are others: run the version that wrote the journal"
                 )
-            for out in batch.commit.outbox[said:]:
-                batch.commit.meta[_sent_mark(out.topic, out.partition)] -= 1
+            for mark, count in batch.said.items():
+                batch.commit.meta[mark] -= count
             del batch.commit.outbox[said:]
             batch.commit.meta["outbox"] += sum(entry.said.values()) - sum(batch.said.values())
             for mark, count in entry.said.items():
@@ -563,17 +564,21 @@ class Cell:
 
         On the platform's topics numbers mean nothing: anybody may write them there, and repeats count once anyway.
         """
-        headers = dict(record.headers)
-        if EDGE_HEADER not in headers:
+        edge = number = None
+        for name, value in record.headers:
+            if name == EDGE_HEADER:
+                edge = value
+            elif name == NUMBER_HEADER:
+                number = int(value)
+        if edge is None or number is None:
             return True
-        edge, number = headers[EDGE_HEADER].decode(), int(headers[NUMBER_HEADER])
-        mark = f"edge:{edge}:{record.topic}"
+        mark = _edge_mark(edge, record.topic)
         last = self._number(batch, mark)
         if number <= last:
             batch.commit.meta[DUPLICATES] = self._number(batch, DUPLICATES) + 1
             return False
         if number > last + 1:
-            raise EdgeBroken(f"{self.name} expects {edge} number {last + 1} on {record.topic}, got {number}")
+            raise EdgeBroken(f"{self.name} expects {edge.decode()} number {last + 1} on {record.topic}, got {number}")
         batch.commit.meta[mark] = number
         return True
 
@@ -753,8 +758,9 @@ class Cell:
         meta[mark] = of_edge = self._number(batch, mark) + 1
         said[mark] = said.get(mark, 0) + 1
         batch.digest.update(b"%d:%b" % (len(told), told))
-        edge = (self._edge, (NUMBER_HEADER, b"%d" % of_edge))
-        batch.commit.outbox.append(Outgoing(number, topic.name, target, key, value, (*headers, *edge)))
+        if number > batch.sent:
+            edge = (self._edge, (NUMBER_HEADER, b"%d" % of_edge))
+            batch.commit.outbox.append(Outgoing(number, topic.name, target, key, value, (*headers, *edge)))
 
     # --- commit -----------------------------------------------------------------------------------------------------
 
@@ -819,6 +825,12 @@ _KNOWN = "known:"
 def _mark(program_id: str) -> str:
     """The meta field that says up to which version the cell has folded a program."""
     return f"program:{program_id}"
+
+
+@cache
+def _edge_mark(edge: bytes, topic: str) -> str:
+    """The meta field that says which number of an edge's records on a topic came last."""
+    return f"edge:{edge.decode()}:{topic}"
 
 
 @cache

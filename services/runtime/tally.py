@@ -6,7 +6,7 @@ a label that holds what somebody wrote would grow without end.
 """
 
 from collections.abc import Iterator, Mapping
-from functools import cache
+from functools import cache, lru_cache
 from types import NoneType
 from typing import Any, Literal, NamedTuple, get_args, get_origin
 
@@ -39,11 +39,15 @@ def tallied(data: Payload) -> Iterator[tuple[str, int]]:
     said: Any = data
     if said.program_id is None:
         return
-    reason = said.reason if shape.reason else ""
-    yield f"{DECIDED}{_BETWEEN}{data.type}{_BETWEEN}{said.program_id}{_BETWEEN}{reason}", 1
+    yield _field(DECIDED, data.type, said.program_id, said.reason if shape.reason else ""), 1
     if shape.amount:
         amount: Money = said.amount
-        yield f"{MONEY}{_BETWEEN}{data.type}{_BETWEEN}{said.program_id}{_BETWEEN}{amount.currency}", amount.minor
+        yield _field(MONEY, data.type, said.program_id, amount.currency), amount.minor
+
+
+@lru_cache(maxsize=1 << 12)
+def _field(what: str, kind: str, program_id: str, of: str | None) -> str:
+    return _BETWEEN.join((what, kind, program_id, str(of)))
 
 
 def tallies(meta: Mapping[str, int]) -> Iterator[Tally]:
