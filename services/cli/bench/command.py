@@ -108,7 +108,8 @@ def latency(
 
     All workers and the API run. Another process publishes payments at 10, 50 and 80 % of what the system can take;
     meanwhile single payments and withdrawals are timed over HTTP, each from its appointed time on, whether or not
-    earlier ones have ended (open loop). Balances are asked for in turns, 5 ms apart.
+    earlier ones have ended (open loop). A balance is asked for when its partner's state in Redis has changed, which is
+    looked for every 10 ms.
     """
     from services.cli.bench.latency import Options, measure
 

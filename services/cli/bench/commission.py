@@ -148,10 +148,9 @@ async def accrued(settings: Settings, workload: Workload) -> dict[str, int]:
     redis = connect(settings.redis_url())
     reader = RedisReader(settings.partitions, redis, Codec.of(settings))
     found: dict[str, int] = {}
-    names = [workload.partner_of(number) for number in range(workload.partners)]
     try:
-        for start in range(0, len(names), BOOKS_AT_A_TIME):
-            some = names[start : start + BOOKS_AT_A_TIME]
+        for start in range(0, workload.partners, BOOKS_AT_A_TIME):
+            some = workload.partner_ids[start : start + BOOKS_AT_A_TIME]
             for name, person in zip(some, await reader.states(LEDGER, some), strict=True):
                 if person.books:
                     found[name] = sum(book.sums.accrued for book in person.books)

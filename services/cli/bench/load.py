@@ -9,6 +9,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from schemas.events import Event, ProgramPublished, event_json
 from schemas.ids import partition_of
+from schemas.moments import micros
 from schemas.programs import shipped
 from schemas.topics import PROGRAMS
 from services.cli.bench.workload import Record
@@ -44,13 +45,13 @@ async def publish(settings: Settings, topic: str, records: Iterable[Record]) -> 
 
 
 async def publish_programs(settings: Settings) -> None:
-    """The shipped programs as first versions, as attribution publishes them."""
-    records = []
+    """The shipped programs as first versions, as attribution publishes them: now, so that no past month is verified."""
+    records, now = [], micros(settings.now())
     for program in shipped():
         published = ProgramPublished(
-            program_id=program.program_id, version=1, effective_at=0, document=program.as_document()
+            program_id=program.program_id, version=1, effective_at=now, document=program.as_document()
         )
-        event = Event(f"{program.program_id}:1", "/attribution", 0, published)
+        event = Event(f"{program.program_id}:1", "/attribution", now, published)
         records.append((PROGRAMS.key(published), event_json(event)))
     await publish(settings, PROGRAMS.name, records)
 

@@ -1,8 +1,8 @@
 """Partners with money, each with one customer, whose balances and withdrawals are timed over HTTP."""
 
 import asyncio
-import time
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -17,12 +17,15 @@ from schemas.topics import PARTNERS, PAYMENTS, REFERRALS, TOPIC_OF, Topic
 from services.cli.bench.load import publish
 from services.cli.bench.workload import Record
 from services.cli.token import Role, signed
+from services.payouts import LEDGER
+from services.runtime.redis_client import connect
 from services.runtime.settings import Settings
+from services.runtime.store import tag
 
 SEED_MINOR, PAYMENT_MINOR, LEAST_WITHDRAWAL_MINOR = 1_000_000_000, 1_000, 5_000
 PERCENT = 10
 """What keycrm gives a partner with one paying client."""
-LOOK_SECONDS, GIVEN_UP_SECONDS = 0.005, 30.0
+LOOK_SECONDS, GIVEN_UP_SECONDS = 0.01, 30.0
 
 
 @dataclass(slots=True)
@@ -86,7 +89,7 @@ class Api:
 
     def __init__(self, settings: Settings, url: str, connections: int = 0) -> None:
         self._settings, self._url, self._connections = settings, url, connections
-        self._looking = asyncio.Lock()
+        self._changes = _Changes(settings)
 
     async def __aenter__(self) -> Self:
         connector = aiohttp.TCPConnector(limit=self._connections)
@@ -94,9 +97,12 @@ class Api:
         self._http = aiohttp.ClientSession(self._url, connector=connector, timeout=timeout)
         self._producer = AIOKafkaProducer(**self._settings.kafka_client_options(), acks="all", linger_ms=0)
         await self._producer.start()
+        self._watching = asyncio.create_task(self._changes.watch())
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        self._watching.cancel()
+        await self._changes.stop()
         await self._producer.stop()
         await self._http.close()
 
@@ -118,19 +124,60 @@ class Api:
             return answer.status == 201
 
     async def pay(self, probe: Probe) -> bool:
-        """Publish a payment of the probe's customer, and look until the balance shows it; whether it ever does.
+        """Publish a payment of the probe's customer, and ask until the balance shows it; whether it ever does.
 
-        All payments under way are looked for in turns: were each to look as often as it likes, a slow system would be
-        asked more, and be slower for it.
+        The API is asked when something has changed, not again and again: that would be a load of its own, and the
+        slower the system, the more of it.
         """
         topic, key, value = _placed(_paid(probe, PAYMENT_MINOR), micros(self._settings.now()))
         probe.accrued_minor += PAYMENT_MINOR * PERCENT // 100
-        expected, deadline = probe.accrued_minor, time.monotonic() + GIVEN_UP_SECONDS
+        expected = probe.accrued_minor
         partition = partition_of(key, self._settings.partitions)
-        await self._producer.send(topic.name, value, key=key.encode(), partition=partition)
-        while time.monotonic() < deadline:
-            async with self._looking:
-                if await self.accrued_minor(probe) >= expected:
-                    return True
-                await asyncio.sleep(LOOK_SECONDS)
-        return False
+        try:
+            async with asyncio.timeout(GIVEN_UP_SECONDS):
+                changed = await self._changes.of(probe.partner_id)
+                await self._producer.send(topic.name, value, key=key.encode(), partition=partition)
+                while True:  # other things change, too
+                    await changed
+                    changed = await self._changes.of(probe.partner_id)
+                    if await self.accrued_minor(probe) >= expected:
+                        changed.cancel()
+                        return True
+        except TimeoutError:
+            return False
+
+
+class _Changes:
+    """Notices in Redis when something of a partner's has changed; one look, every few milliseconds, for all of them."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._redis, self._partitions = connect(settings.redis_url()), settings.partitions
+        self._waiting: dict[asyncio.Future[None], tuple[str, bytes | None]] = {}
+
+    async def of(self, partner_id: str) -> asyncio.Future[None]:
+        """Done when the ledger's state of the partner is another than now."""
+        changed = asyncio.get_running_loop().create_future()
+        self._waiting[changed] = partner_id, (await self._states([partner_id]))[0]
+        return changed
+
+    async def watch(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            self._waiting = {changed: of for changed, of in self._waiting.items() if not changed.done()}
+            looked_at = list(self._waiting.items())
+            states = await self._states([partner_id for _, (partner_id, _) in looked_at])
+            for (changed, (_, before)), now in zip(looked_at, states, strict=True):
+                if now != before and not changed.done():
+                    changed.set_result(None)
+
+    async def _states(self, partner_ids: Sequence[str]) -> list[bytes | None]:
+        if not partner_ids:
+            return []
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for partner_id in partner_ids:
+                cell = tag(LEDGER.name, partition_of(partner_id, self._partitions))
+                pipe.hget(f"{cell}:state", partner_id)
+            return list(await pipe.execute())
+
+    async def stop(self) -> None:
+        await self._redis.aclose()

@@ -40,6 +40,7 @@ class Workload:
     def __init__(self, payments: int, customers: int, partners: int = PARTNERS, hot_share: float = 0.0) -> None:
         rng = random.Random(SEED)  # noqa: S311 (a seed to repeat)
         self.count, self.customers, self.partners = payments, customers, min(partners, customers)
+        self.partner_ids = [f"p{number:05d}" for number in range(self.partners)]
         span = BOUND_DAYS * DAY_MS
         self.bound = [BOUND_FROM + timedelta(milliseconds=rng.randrange(span)) for _ in range(customers)]
         self.customer_of = [rng.randrange(customers) for _ in range(payments)]
@@ -59,7 +60,7 @@ class Workload:
         return sum(map(len, self._again.values()))
 
     def partner_of(self, customer: int) -> str:
-        return f"p{0 if customer < self._of_first else customer % self.partners:05d}"
+        return self.partner_ids[0 if customer < self._of_first else customer % self.partners]
 
     def pays(self, i: int) -> bool:
         """Whether the payment lies within the customer's 12 months, and so earns something."""
