@@ -24,6 +24,9 @@ May raise, so that nothing more is sent."""
 
 LINGER_MS = 5
 """So that what several cells send at a time is one request."""
+AT_ONCE = 8
+"""How many cells send at a time what they say. The client takes one batch of a partition after the other: were all
+cells of a process with many partitions to queue there, the last would wait as if the brokers did not answer."""
 ATTEMPTS = 4
 DEADLINE_SECONDS = 20.0
 
@@ -35,6 +38,7 @@ class Sender:
         self._settings = settings
         self._producer: Any = None
         self._renewing = asyncio.Lock()
+        self._turns = asyncio.Semaphore(AT_ONCE)
 
     async def start(self) -> None:
         self._producer = self._new_producer()
@@ -60,14 +64,16 @@ class Sender:
 
         A producer that failed may be stuck for good after an out-of-order answer, so a new one sends everything again:
         receivers drop the numbers they have seen. Errors: the last one, after a few attempts; those of `journaled`.
+        One that another cell has replaced meanwhile, and so stopped, says nothing about this attempt.
         """
-        for attempt in range(1, ATTEMPTS + 1):
+        failed = 0
+        while True:
             producer = self._producer
             try:
-                await asyncio.wait_for(self._send_all(producer, stage, records, journaled), DEADLINE_SECONDS)
-                return
+                return await self._send_all(producer, stage, records, journaled)
             except (KafkaError, TimeoutError) as error:
-                if attempt == ATTEMPTS:
+                failed += self._producer is producer
+                if failed == ATTEMPTS:
                     raise
                 log.warning("sending again with a new producer", extra={"stage": stage, "error": type(error).__name__})
                 await self._renew(producer)
@@ -94,10 +100,14 @@ class Sender:
             starts = [batch.offset for batch in placed]
             await journaled(-1 if None in starts else min(starts), len(entries))
         reach("journaled", stage)
-        await self._send_topics(producer, stage, [record for record in records if record.topic != own])
+        async with self._turns:
+            await self._send_topics(producer, stage, [record for record in records if record.topic != own])
 
     async def _send_topics(self, producer: AIOKafkaProducer, stage: str, records: Sequence[Outgoing]) -> list[Any]:
-        """Answers where each batch stands: its partition and first offset."""
+        """Answers where each batch stands: its partition and first offset. Errors: TimeoutError after the deadline."""
+        return await asyncio.wait_for(self._send_groups(producer, stage, records), DEADLINE_SECONDS)
+
+    async def _send_groups(self, producer: AIOKafkaProducer, stage: str, records: Sequence[Outgoing]) -> list[Any]:
         groups: dict[tuple[str, int], list[Outgoing]] = {}
         for record in records:
             groups.setdefault((record.topic, record.partition), []).append(record)
