@@ -59,14 +59,14 @@ class Bench:
     def ask(self, command: Command, at: int) -> Answered:
         """The decision on a command."""
         self.fold(Event(command.command_id, "/attribution", at, command))
-        return self.reader.answers[command.command_id]
+        return self.reader.decided[command.command_id]
 
     def state(self, stage: str, key: str) -> Any:
         return self.reader.by_key.get((stage, key))
 
     def _fold_at(self, name: str, event: Event, *, tombstone: bool = False) -> list[Event]:
         stage, key = self.stages[name], TOPIC_OF[type(event.data)].key(event.data)
-        if getattr(event.data, "command_id", None) in self.reader.answers:
+        if getattr(event.data, "command_id", None) in self.reader.decided:
             return []
         stored = self.reader.rows_by_key.setdefault((name, key), {})
         rows: Rows[Any] = Rows({row_id: stored.get(row_id) for row_id in stage.row_ids(event)})
@@ -94,7 +94,7 @@ class Bench:
         self.reader.found.update({(name, found): key for found in change.find})
         for answer in change.answers:
             to = answer.to
-            self.reader.answers[to.command_id] = Answered(
+            self.reader.decided[to.command_id] = Answered(
                 command_id=to.command_id,
                 body_hash=to.body_hash,
                 caller=to.caller,

@@ -43,7 +43,7 @@ class FakeReader:
         self.by_key: dict[tuple[str, str], Any] = {}
         self.rows_by_key: dict[tuple[str, str], dict[str, Any]] = {}
         self.found: dict[tuple[str, str], str] = {}
-        self.answers: dict[str, Answered] = {}
+        self.decided: dict[str, Answered] = {}
         self.rebuilding = False
 
     def _open(self) -> None:
@@ -82,9 +82,9 @@ class FakeReader:
         found = self.found.items()
         return {key for (stage_name, name), key in found if stage_name == stage.name and name.startswith(prefix)}
 
-    async def answer(self, stages: Sequence[Stage[Any, Any]], command_id: str) -> Answered | None:
+    async def answers(self, stages: Sequence[Stage[Any, Any]], command_ids: Sequence[str]) -> dict[str, Answered]:
         self._open()
-        return self.answers.get(command_id)
+        return {each: self.decided[each] for each in command_ids if each in self.decided}
 
     async def all_states(self, stage: Stage[State, Row]) -> AsyncIterator[tuple[str, State]]:
         self._open()
@@ -117,7 +117,7 @@ class FakeFold:
                 status=status,
                 body=body,
             )
-            self.reader.answers.setdefault(command.command_id, answer)
+            self.reader.decided.setdefault(command.command_id, answer)
 
 
 def app_over(

@@ -73,8 +73,8 @@ async def until_published(settings: Settings, timeout_seconds: float = WAIT_SECO
 async def _answer(reader: RedisReader, command_id: str) -> Answered:
     while True:
         try:
-            if answer := await reader.answer((PEOPLE,), command_id):
-                return answer
+            if answers := await reader.answers((PEOPLE,), [command_id]):
+                return answers[command_id]
         except Rebuilding:
             pass  # the worker has not opened its cells yet
         await asyncio.sleep(PAUSE_SECONDS)

@@ -52,8 +52,8 @@ class Reader(Protocol):
         """Every key that noted a name which begins so. It looks through all names of the stage: for one with few."""
         ...
 
-    async def answer(self, stages: Sequence[Stage[Any, Any]], command_id: str) -> Answered | None:
-        """The decision on a command, whichever cell of the stages gave it."""
+    async def answers(self, stages: Sequence[Stage[Any, Any]], command_ids: Sequence[str]) -> dict[str, Answered]:
+        """The decisions on those commands that are decided, whichever cell of the stages gave them; one round trip."""
         ...
 
     def all_states(self, stage: Stage[State, Row]) -> AsyncIterator[tuple[str, State]]:

@@ -4,6 +4,7 @@ A server that was started again, or put in another's place, may hold an older co
 owner has looked at it. The server names its run on the connection that reads, so no other server can come in between.
 """
 
+import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, cast
 
@@ -28,9 +29,16 @@ Question = tuple[str, str, Sequence[Any]]
 """A cell's tag, a command, and its arguments; the first of them is a name of the cell's."""
 
 
-def run_of(server: Mapping[str, Any]) -> str:
-    """Which run of the server it was that answered `INFO server`."""
-    return str(server["run_id"])
+ABOUT_THE_SERVER = "INFO SERVER"
+"""In one word: redis-py then leaves the answer as it is, of which one line is wanted."""
+_RUN_ID = re.compile(rb"run_id:(\w+)")
+
+
+def run_of(about: bytes) -> bytes:
+    """Which run of the server it was that answered `ABOUT_THE_SERVER`."""
+    found = _RUN_ID.search(about)
+    assert found is not None, "a server says its run_id"
+    return found[1]
 
 
 async def rows_keys(redis: aioredis.Redis, cell: str) -> AsyncIterator[str]:
@@ -46,14 +54,14 @@ async def ask(redis: aioredis.Redis, *questions: Question) -> list[Any]:
     runs: dict[Server, Any] = dict.fromkeys(servers.values())
     async with redis.pipeline(transaction=False) as pipe:
         for server in runs:
-            pipe.execute_command("INFO", "server", **to(server))
+            pipe.execute_command(ABOUT_THE_SERVER, **to(server))
         for cell, server in servers.items():
             pipe.execute_command("HGET", f"{cell}:meta", "ready", **to(server))
         for cell, command, (name, *arguments) in questions:
             pipe.execute_command(command, f"{cell}:{name}", *arguments, **to(servers[cell]))
         replies = iter(await pipe.execute())
     for server in runs:
-        runs[server] = run_of(next(replies)).encode()
+        runs[server] = run_of(next(replies))
     if any(next(replies) != runs[server] for server in servers.values()):
         raise Rebuilding("a cell is being rebuilt")
     return list(replies)
@@ -129,17 +137,19 @@ class RedisReader:
         begins = prefix.encode()
         return {key.decode() for names in replies for name, key in names.items() if name.startswith(begins)}
 
-    async def answer(self, stages: Sequence[Stage[Any, Any]], command_id: str) -> Answered | None:
+    async def answers(self, stages: Sequence[Stage[Any, Any]], command_ids: Sequence[str]) -> dict[str, Answered]:
         cells = [cell for stage in stages for cell in self._tags(stage)]
-        asked = [(cell, "HGET", ("answers", command_id)) for cell in cells]
+        asked = [(cell, "HMGET", ("answers", *command_ids)) for cell in cells]
         replies = await self._ask(*asked, *((cell, "HGET", ("meta", "sent")) for cell in cells))
-        for cell, answer, sent in zip(cells, replies[: len(cells)], replies[len(cells) :], strict=True):
-            if answer:
-                by, _, decision = answer.partition(b":")
-                if int(by) > int(sent or 0):  # before it is on the log it may still be lost, and decided otherwise
-                    return None
-                return Answered.model_validate_json(self._codec.plain(decision, cell, command_id))
-        return None
+        found: dict[str, Answered] = {}
+        for cell, answers, sent in zip(cells, replies[: len(cells)], replies[len(cells) :], strict=True):
+            for command_id, answer in zip(command_ids, answers, strict=True):
+                if answer:
+                    by, _, decision = answer.partition(b":")
+                    if int(by) <= int(sent or 0):  # before it is on the log it may still be lost, and decided otherwise
+                        plain = self._codec.plain(decision, cell, command_id)
+                        found[command_id] = Answered.model_validate_json(plain)
+        return found
 
     async def all_states(self, stage: Stage[State, Row]) -> AsyncIterator[tuple[str, State]]:
         cursors = dict.fromkeys(self._tags(stage), 0)

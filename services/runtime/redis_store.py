@@ -22,7 +22,7 @@ import redis.asyncio as aioredis
 from services.runtime.journal import Last
 from services.runtime.reader import Rebuilding
 from services.runtime.redis_client import server_of, to
-from services.runtime.redis_reader import SCANNED_STATES, ask, rows_keys, run_of
+from services.runtime.redis_reader import ABOUT_THE_SERVER, SCANNED_STATES, ask, rows_keys, run_of
 from services.runtime.store import Commit, Fenced, Loaded, Moment, Opened, Outgoing, Verdict, tag
 
 NOT_READY = b"0"
@@ -211,11 +211,11 @@ class RedisCellStore:
         return cast(bytes | None, blob)
 
     async def scan(self, at: Moment) -> AsyncIterator[Mapping[str, bytes]]:
-        cursor, first, begun = 0, True, ""
+        cursor, first, begun = 0, True, b""
         while cursor or first:
             async with self._redis.pipeline(transaction=False) as pipe:
                 server = to(await server_of(self._redis, self._tag))
-                pipe.execute_command("INFO", "server", **server)
+                pipe.execute_command(ABOUT_THE_SERVER, **server)
                 pipe.execute_command("HMGET", self._key("meta"), *Moment._fields, **server)
                 pipe.execute_command("HSCAN", self._key("state"), cursor, "COUNT", SCANNED_STATES, **server)
                 about, moment, (cursor, found) = await pipe.execute()

@@ -273,13 +273,14 @@ class MemoryReader:
         names = (each for _, store in self._stores(stage) for each in store.find.items())
         return {key for name, key in names if name.startswith(prefix)}
 
-    async def answer(self, stages: Sequence[Stage[Any, Any]], command_id: str) -> Answered | None:
+    async def answers(self, stages: Sequence[Stage[Any, Any]], command_ids: Sequence[str]) -> dict[str, Answered]:
+        found = {}
         for stage in stages:
             for cell, store in self._stores(stage):
-                if command_id in store.answers:
+                for command_id in store.answers.keys() & set(command_ids):
                     plain = self._world.codec.plain(store.answers[command_id], cell, command_id)
-                    return Answered.model_validate_json(plain)
-        return None
+                    found[command_id] = Answered.model_validate_json(plain)
+        return found
 
     async def all_states(self, stage: Stage[State, Row]) -> AsyncIterator[tuple[str, State]]:
         for cell, store in self._stores(stage):

@@ -227,7 +227,7 @@ def _decided(made: World, partner: str, month: str) -> tuple[int, list[tuple[str
 
 
 def _answer(made: World, ask: str) -> dict[str, Any]:
-    answer = asyncio.run(MemoryReader(made).answer((VERIFICATIONS,), ask))
+    answer = asyncio.run(MemoryReader(made).answers((VERIFICATIONS,), [ask])).get(ask)
     assert answer is not None and answer.status == 200
     return answer.body
 

@@ -40,13 +40,8 @@ def rich(seed: int, crashes: float) -> World:
 
 
 def answers(made: World, ids: list[str]) -> list[Answered]:
-    async def all_of() -> list[Answered | None]:
-        reader = MemoryReader(made)
-        return [await reader.answer(STAGES, each) for each in ids]
-
-    found = [answer for answer in asyncio.run(all_of()) if answer is not None]
-    assert len(found) == len(ids)
-    return found
+    found = asyncio.run(MemoryReader(made).answers(STAGES, ids))
+    return [found[each] for each in ids]
 
 
 def withdrawal(number: int, minor: int) -> commands.Command:

@@ -240,7 +240,7 @@ def _withdrawn_twice() -> tuple[int, int]:
     for attempt in range(2):
         made.publish(Event(f"w-1:{attempt}", "/payouts", START + 9 * DAY, asked))
         made.run()
-        answer = asyncio.run(MemoryReader(made).answer(STAGES, "w-1"))
+        answer = asyncio.run(MemoryReader(made).answers(STAGES, ["w-1"])).get("w-1")
         assert answer is not None
         given.append(answer.status)
     return given[0], given[1]

@@ -117,9 +117,9 @@ def test_the_same_approval_sent_twice_has_one_answer(bench: Bench) -> None:
     twice = [Event(f"e-{number}", "/attribution", START, command) for number in range(2)]
     on_their_way = [event for one in twice for event in bench._fold_at("attribution.people", one)]
     assert [event.type for event in on_their_way] == ["binding.requested"]
-    assert command.command_id not in bench.reader.answers
+    assert command.command_id not in bench.reader.decided
     bench.fold(*on_their_way)
-    assert outcome(bench.reader.answers[command.command_id]) == (200, "approved")
+    assert outcome(bench.reader.decided[command.command_id]) == (200, "approved")
 
 
 @pytest.mark.parametrize(

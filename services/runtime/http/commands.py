@@ -22,9 +22,10 @@ from schemas.moments import micros
 from schemas.topics import BY_NAME
 from services.runtime.http.auth import Caller
 from services.runtime.http.bodies import Body
+from services.runtime.http.decisions import Decisions
 from services.runtime.http.problems import Problem, invalid, not_found
 from services.runtime.metrics import COMMANDS, Metrics
-from services.runtime.reader import Reader, Rebuilding
+from services.runtime.reader import Reader
 from services.runtime.settings import Settings
 from services.runtime.stage import Stage
 
@@ -32,8 +33,6 @@ Write = Callable[[Event, str], Awaitable[None]]
 C = TypeVar("C", bound=Command)
 
 WAIT_SECONDS = 5.0
-FIRST_POLL_SECONDS = 0.003
-LAST_POLL_SECONDS = 0.015
 KEY_CHARACTERS = 255
 PENDING = "pending"
 HASH_CHARACTERS = 16  # of the body's hash, in the address of a command
@@ -53,6 +52,7 @@ class Commands:
     ) -> None:
         self._service, self._settings, self._reader = service, settings, reader
         self._write, self._metrics, self._wait_seconds = write, metrics, wait_seconds
+        self._decisions = Decisions(reader)
         for kind in BY_NAME[f"commands.{service}"].types:
             metrics[COMMANDS].labels(service, kind.type, PENDING)  # from 0 on: what begins at 1 is not seen to grow
 
@@ -74,13 +74,13 @@ class Commands:
         key = _idempotency_key(request) if request.method == "POST" else uuid.uuid4().hex
         command_id = derived_id(_mark(who), request.url.path, key)
         body_hash = _body_hash(await request.body())
-        if request.method == "POST" and (known := await self._reader.answer(stages, command_id)):
+        if request.method == "POST" and (known := await self._known(stages, command_id)):
             return _as_response(known, body_hash)
         command = _build(kind, body, {**fields, "command_id": command_id, "body_hash": body_hash, "caller": who.name})
         event = Event(command_id, f"/{self._service}", micros(self._settings.now()), command)
         # Shielded: a caller who hangs up must not break the producer in the middle of a batch.
         await asyncio.shield(self._write(event, command.partner_id))
-        answer = await self._decision(stages, command_id)
+        answer = await self._decisions.of(stages, command_id, self._wait_seconds)
         self._metrics[COMMANDS].labels(self._service, kind.type, _outcome(answer)).inc()
         return _as_response(answer, body_hash) if answer else self._pending(command_id, body_hash)
 
@@ -92,24 +92,11 @@ class Commands:
         command_id, _, body_hash = ticket.partition(".")
         if not command_id.startswith(_mark(who) + "_"):
             raise not_found()
-        answer = await self._reader.answer(stages, command_id)
+        answer = await self._known(stages, command_id)
         return _as_response(answer, body_hash) if answer else self._pending(command_id, body_hash)
 
-    async def _decision(self, stages: Sequence[Stage[Any, Any]], command_id: str) -> Answered | None:
-        """The fold's answer, as soon as it is there; None after 5 seconds."""
-        loop = asyncio.get_running_loop()
-        deadline, pause = loop.time() + self._wait_seconds, FIRST_POLL_SECONDS
-        while loop.time() < deadline:
-            await asyncio.sleep(pause)
-            pause = min(pause * 1.5, LAST_POLL_SECONDS)
-            try:
-                answer = await self._reader.answer(stages, command_id)
-            except Rebuilding:  # the command is on the log: it will be decided when the cell is open again
-                pause = LAST_POLL_SECONDS
-                continue
-            if answer is not None:
-                return answer
-        return None
+    async def _known(self, stages: Sequence[Stage[Any, Any]], command_id: str) -> Answered | None:
+        return (await self._reader.answers(stages, [command_id])).get(command_id)
 
     def _pending(self, command_id: str, body_hash: str) -> Response:
         address = f"/{self._service}/commands/{command_id}"
