@@ -105,20 +105,18 @@ class Sender:
 
     async def _send_topics(self, producer: AIOKafkaProducer, stage: str, records: Sequence[Outgoing]) -> list[Any]:
         """Answers where each batch stands: its partition and first offset. Errors: TimeoutError after the deadline."""
-        return await asyncio.wait_for(self._send_groups(producer, stage, records), DEADLINE_SECONDS)
-
-    async def _send_groups(self, producer: AIOKafkaProducer, stage: str, records: Sequence[Outgoing]) -> list[Any]:
         groups: dict[tuple[str, int], list[Outgoing]] = {}
         for record in records:
             groups.setdefault((record.topic, record.partition), []).append(record)
         waiting: list[asyncio.Future[Any]] = []
-        for number, ((topic, partition), group) in enumerate(groups.items()):
-            if number == len(groups) // 2 and topic != JOURNALS[stage].name:
-                reach("half_sent", stage)
-            waiting += [
-                await producer.send_batch(batch, topic, partition=partition) for batch in _batches(producer, group)
-            ]
-        return await asyncio.gather(*waiting)
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            for number, ((topic, partition), group) in enumerate(groups.items()):
+                if number == len(groups) // 2 and topic != JOURNALS[stage].name:
+                    reach("half_sent", stage)
+                waiting += [
+                    await producer.send_batch(batch, topic, partition=partition) for batch in _batches(producer, group)
+                ]
+            return await asyncio.gather(*waiting)
 
 
 def _batches(producer: AIOKafkaProducer, group: Sequence[Outgoing]) -> list[Any]:

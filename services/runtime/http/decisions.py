@@ -5,7 +5,7 @@ hundred that wait would keep the process busy with asking, and make each other w
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from schemas.commands import Answered
@@ -71,12 +71,16 @@ class Decisions:
         except Rebuilding:
             return
         except Exception as error:  # each request says it in its own way
-            for command_id in asked:
-                for decided in waiting.get(command_id, ()):
-                    if not decided.done():
-                        decided.set_exception(error)
+            for _, decided in _undecided(waiting, asked):
+                decided.set_exception(error)
             return
-        for command_id, answer in answers.items():
-            for decided in waiting.get(command_id, ()):
-                if not decided.done():
-                    decided.set_result(answer)
+        for command_id, decided in _undecided(waiting, answers):
+            decided.set_result(answers[command_id])
+
+
+def _undecided(waiting: _Waiting, command_ids: Iterable[str]) -> Iterator[tuple[str, asyncio.Future[Answered]]]:
+    """Those who still wait for one of the commands; one who has given up may be among `waiting` for a moment."""
+    for command_id in command_ids:
+        for decided in waiting.get(command_id, ()):
+            if not decided.done():
+                yield command_id, decided
