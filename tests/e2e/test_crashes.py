@@ -23,11 +23,11 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from schemas import events
 from schemas.events import Event, event_json, parse_event
 from schemas.ids import partition_of
-from schemas.moments import DAY, micros, parse_instant
+from schemas.moments import DAY, parse_instant
 from schemas.money import Money
-from schemas.programs import shipped
 from schemas.topics import TOPIC_OF
 from services import payouts
+from services.cli.bench.load import publish_programs
 from services.payouts import ledger
 from services.runtime.codec import Codec
 from services.runtime.faults import POINTS
@@ -189,19 +189,7 @@ async def numbers_on(settings: Settings, topic: str) -> dict[tuple[str, int], li
 
 @pytest.fixture(scope="module")
 def programs(stack: Stack) -> Stack:
-    now = micros(stack.settings.now())  # as attribution does: no month before it is verified
-    documents = [
-        Event(
-            f"{program.program_id}:1",
-            "/attribution",
-            now,
-            events.ProgramPublished(
-                program_id=program.program_id, version=1, effective_at=now, document=program.as_document()
-            ),
-        )
-        for program in shipped()
-    ]
-    run(publish(stack.settings, documents))
+    run(publish_programs(stack.settings))
     return stack
 
 

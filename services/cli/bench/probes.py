@@ -2,7 +2,6 @@
 
 import asyncio
 import uuid
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -18,9 +17,11 @@ from services.cli.bench.load import publish
 from services.cli.bench.workload import Record
 from services.cli.token import Role, signed
 from services.payouts import LEDGER
+from services.payouts.state import Person
+from services.runtime.codec import Codec
 from services.runtime.redis_client import connect
+from services.runtime.redis_reader import RedisReader
 from services.runtime.settings import Settings
-from services.runtime.store import tag
 
 SEED_MINOR, PAYMENT_MINOR, LEAST_WITHDRAWAL_MINOR = 1_000_000_000, 1_000, 5_000
 PERCENT = 10
@@ -151,13 +152,14 @@ class _Changes:
     """Notices in Redis when something of a partner's has changed; one look, every few milliseconds, for all of them."""
 
     def __init__(self, settings: Settings) -> None:
-        self._redis, self._partitions = connect(settings.redis_url()), settings.partitions
-        self._waiting: dict[asyncio.Future[None], tuple[str, bytes | None]] = {}
+        self._redis = connect(settings.redis_url())
+        self._reader = RedisReader(settings.partitions, self._redis, Codec.of(settings))
+        self._waiting: dict[asyncio.Future[None], tuple[str, Person]] = {}
 
     async def of(self, partner_id: str) -> asyncio.Future[None]:
         """Done when the ledger's state of the partner is another than now."""
         changed = asyncio.get_running_loop().create_future()
-        self._waiting[changed] = partner_id, (await self._states([partner_id]))[0]
+        self._waiting[changed] = partner_id, await self._reader.state(LEDGER, partner_id)
         return changed
 
     async def watch(self) -> None:
@@ -165,19 +167,10 @@ class _Changes:
             await asyncio.sleep(LOOK_SECONDS)
             self._waiting = {changed: of for changed, of in self._waiting.items() if not changed.done()}
             looked_at = list(self._waiting.items())
-            states = await self._states([partner_id for _, (partner_id, _) in looked_at])
+            states = await self._reader.states(LEDGER, [partner_id for _, (partner_id, _) in looked_at])
             for (changed, (_, before)), now in zip(looked_at, states, strict=True):
                 if now != before and not changed.done():
                     changed.set_result(None)
-
-    async def _states(self, partner_ids: Sequence[str]) -> list[bytes | None]:
-        if not partner_ids:
-            return []
-        async with self._redis.pipeline(transaction=False) as pipe:
-            for partner_id in partner_ids:
-                cell = tag(LEDGER.name, partition_of(partner_id, self._partitions))
-                pipe.hget(f"{cell}:state", partner_id)
-            return list(await pipe.execute())
 
     async def stop(self) -> None:
         await self._redis.aclose()
