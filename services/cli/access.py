@@ -41,7 +41,7 @@ FOLDING = (
 )
 EMPTYING = ("scan", "unlink")
 """What a worker throws away a cell of its own with. `scan` tells the names of others' keys, never what is in them."""
-LOOKING = ("hget", "hgetall", "hscan", "ping")
+LOOKING = ("hget", "hmget", "hgetall", "hscan", "ping")
 COUNTING = ("evalsha", "script|load", "get", "set", "incrby", "pttl", "rename", "exists")
 
 

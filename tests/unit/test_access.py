@@ -2,11 +2,13 @@
 
 import re
 import stat
+from pathlib import Path
 
 import pytest
 
 from schemas.topics import DEAD_LETTERS, JOURNALS, TOPICS, Topic
-from services.cli.access import KAFKA_ACLS, PAGE, REDIS_ACL, principals
+from services.cli.access import KAFKA_ACLS, LOOKING, PAGE, REDIS_ACL, principals
+from services.runtime import redis_reader
 from services.runtime.settings import Settings
 
 EVERYBODY = {principal.name: principal for principal in principals()}
@@ -40,6 +42,13 @@ def test_an_api_changes_no_state_and_reads_no_topic_but_the_programs() -> None:
             on_cells = " ".join(rule for rule in principal.redis if not rule.startswith("("))
             assert not re.search(r"\+(hset|hdel|set|del|unlink|evalsha|script)", on_cells)
             assert f"%R~{{{name.removesuffix('-api')}.*}}:*" in principal.redis
+
+
+def test_an_api_may_ask_for_whatever_its_reader_asks_for() -> None:
+    source = Path(redis_reader.__file__).read_text(encoding="utf-8")
+    asked = set(re.findall(r'"(H[A-Z]+)"', source))
+    assert "HGET" in asked
+    assert asked <= {command.upper() for command in LOOKING}
 
 
 def test_no_user_has_a_category_of_commands_or_one_that_looks_through_all_keys_but_who_empties_cells() -> None:
