@@ -99,17 +99,20 @@ def latency(
     share: Annotated[list[int] | None, typer.Option(min=1, max=100, help="Percent of the capacity; several.")] = None,
     seconds: Annotated[float, typer.Option(min=1, help="How long each share is timed.")] = 120.0,
     capacity: Annotated[float, typer.Option(min=0, help="Payments a second; 0: it is measured first.")] = 0.0,
-    capacity_payments: Annotated[int, typer.Option(min=100, help="How many payments it is measured with.")] = 100_000,
+    capacity_payments: Annotated[
+        int, typer.Option(min=100, help="How many are folded to know what is more.")
+    ] = 100_000,
     per_second: Annotated[float, typer.Option(min=0.1, help="So many payments and withdrawals are timed.")] = 10.0,
     customers: Customers = 50_000,
     out: Folder = OUT,
 ) -> None:
     """W3: from a payment's publication to the balance that shows it, and from a withdrawal's POST to its decision.
 
-    All workers and the API run. Another process publishes payments at 10, 50 and 80 % of what the system can take;
-    meanwhile single payments and withdrawals are timed over HTTP, each from its appointed time on, whether or not
-    earlier ones have ended (open loop). A balance is asked for when its partner's state in Redis has changed, which is
-    looked for every 10 ms.
+    All workers and the API run. Another process publishes payments at 10, 50 and 80 % of the capacity, which is what
+    is decided a second where more is published, with the API and the load on the same machine. Meanwhile single
+    payments and withdrawals are timed over HTTP, each from its appointed time on, whether or not earlier ones have
+    ended (open loop). A balance is asked for when its partner's state in Redis has changed, which is looked for every
+    10 ms.
     """
     from services.cli.bench.latency import Options, measure
 

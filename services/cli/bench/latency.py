@@ -26,6 +26,7 @@ from services.cli.service import Service
 
 EVERY = tuple(Service)
 PROBES, LEAD_SECONDS = 400, 5.0
+CAPACITY = "capacity_payments_per_s"
 QUANTILES = {"p50": 0.5, "p99": 0.99, "p999": 0.999}
 
 
@@ -52,24 +53,16 @@ def measure(options: Options, steps: Steps) -> list[Run]:
             lab.await_ready(workers)
             lab.serve()
             asyncio.run(_caught_up(lab))
-        capacity, published = options.capacity, 0
-        if not capacity:
-            with steps.step("measuring the capacity") as step:
-                capacity, published = _capacity(lab, workers, options), options.capacity_payments
-                step.said = f"the capacity is {capacity:,.0f} payments/s"
+        published, found = 0, {CAPACITY: options.capacity}
+        if not options.capacity:
+            published, found = _measured(lab, workers, probes, options, steps)
         runs = []
         for share in options.shares:
-            rate, seconds = capacity * share / 100, options.seconds + 2 * LEAD_SECONDS
             with steps.step(f"{share} % of the capacity for {options.seconds:.0f} s"):
-                before = lab.usage.look()
-                load = lab.pace(rate, seconds, options.customers, published)
-                figures = asyncio.run(_timed(lab, probes, options))
-                cpu = lab.usage.look().since(before)
-                lab.stop([load])
-                asyncio.run(_caught_up(lab))
-            published += int(rate * seconds)
-            figures = {"capacity_payments_per_s": capacity} | figures
-            runs.append(Run(label=f"{share} % of capacity", figures=figures, cpu_seconds=cpu))
+                loaded = _loaded(lab, probes, options, found[CAPACITY] * share / 100, published)
+            published += loaded.published
+            label = f"{share} % of capacity"
+            runs.append(Run(label=label, figures=found | loaded.figures, cpu_seconds=loaded.cpu_seconds))
         return runs
 
 
@@ -77,7 +70,28 @@ async def _caught_up(lab: Lab) -> None:
     await until_folded(lab, EVERY, (COMMISSIONS,), lambda: 0.0)
 
 
-def _capacity(lab: Lab, workers: list[Running], options: Options) -> float:
+# --- capacity -------------------------------------------------------------------------------------------------------
+
+
+def _measured(
+    lab: Lab, workers: list[Running], probes: Sequence[Probe], options: Options, steps: Steps
+) -> tuple[int, dict[str, float]]:
+    """How many payments were published to find the capacity, and the figures.
+
+    What a backlog is folded at, without the API and the load, is more than lasts with both beside it. So as much is
+    offered, and what is decided meanwhile is the capacity.
+    """
+    with steps.step("folding a backlog") as step:
+        backlog = _of_a_backlog(lab, workers, options)
+        step.said = f"a backlog is folded at {backlog:,.0f} payments/s"
+    with steps.step("measuring the capacity") as step:
+        loaded = _loaded(lab, probes, options, backlog, options.capacity_payments)
+        capacity = loaded.figures["decided_payments_per_s"]
+        step.said = f"the capacity is {capacity:,.0f} payments/s"
+    return options.capacity_payments + loaded.published, {"backlog_payments_per_s": backlog, CAPACITY: capacity}
+
+
+def _of_a_backlog(lab: Lab, workers: list[Running], options: Options) -> float:
     """Payments a second from the first read to the last balance: all are on Kafka before fresh workers start."""
     workload = Workload(options.capacity_payments, options.customers)
     lab.stop(workers)
@@ -87,23 +101,74 @@ def _capacity(lab: Lab, workers: list[Running], options: Options) -> float:
     return workload.count / folded.seconds
 
 
-async def _timed(lab: Lab, probes: Sequence[Probe], options: Options) -> dict[str, float]:
-    """Time payments and withdrawals while the load runs."""
+# --- one rate -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    """`published`: payments of the workload that are used up."""
+
+    figures: dict[str, float]
+    cpu_seconds: dict[str, float]
+    published: int
+
+
+def _loaded(lab: Lab, probes: Sequence[Probe], options: Options, rate: float, first: int) -> _Loaded:
+    """Time payments and withdrawals while others are paid at a rate; returns when all of it is folded."""
+    seconds = options.seconds + 2 * LEAD_SECONDS
+    at_first, before = asyncio.run(_readable(lab)), lab.usage.look()
+    load = lab.pace(rate, seconds, options.customers, first)
+    figures, meanwhile = asyncio.run(_timed(lab, probes, options))
+    cpu = lab.usage.look().since(before)
+    lab.stop([load])
+    asyncio.run(_caught_up(lab))
+    in_all = asyncio.run(_readable(lab)).since(at_first)
+    rates = {
+        "load_payments_per_s": meanwhile.payments / meanwhile.seconds,
+        "decided_payments_per_s": meanwhile.said / meanwhile.seconds / in_all.said * in_all.payments,
+    }
+    return _Loaded(rates | figures, cpu, int(rate * seconds))
+
+
+@dataclass(frozen=True, slots=True)
+class _Readable:
+    """By a moment: payments, and what commission has said of them, which is some more records than payments."""
+
+    seconds: float
+    payments: int
+    said: int
+
+    def since(self, before: "_Readable") -> "_Readable":
+        return _Readable(self.seconds - before.seconds, self.payments - before.payments, self.said - before.said)
+
+
+async def _readable(lab: Lab) -> _Readable:
+    async with Output(lab.settings, PAYMENTS) as payments, Output(lab.settings, COMMISSIONS) as said:
+        return _Readable(time.monotonic(), await payments.readable(), await said.readable())
+
+
+async def _timed(lab: Lab, probes: Sequence[Probe], options: Options) -> tuple[dict[str, float], _Readable]:
+    """What payments and withdrawals took, and what became readable in the time in which they began."""
+
+    async def meanwhile() -> _Readable:
+        before = await _readable(lab)
+        await asyncio.sleep(options.seconds)
+        return (await _readable(lab)).since(before)
+
     await asyncio.sleep(LEAD_SECONDS)
-    async with Api(lab.settings, lab.url) as api, Output(lab.settings, PAYMENTS) as payments:
-        before, began = await payments.readable(), time.monotonic()
-        paid, decided = await asyncio.gather(
+    async with Api(lab.settings, lab.url) as api:
+        paid, decided, readable = await asyncio.gather(
             open_loop(api.pay, probes, options.per_second, options.seconds),
             open_loop(api.withdraw, probes[::-1], options.per_second, options.seconds),
+            meanwhile(),
         )
-        rate = (await payments.readable() - before) / (time.monotonic() - began)
-    return (
-        {"load_payments_per_s": rate}
-        | summary("payment_to_balance", paid.seconds)
+    figures = (
+        summary("payment_to_balance", paid.seconds)
         | summary("withdrawal", decided.seconds)
         | {"payments_timed": len(paid.seconds), "withdrawals_timed": len(decided.seconds)}
         | {"given_up": paid.failed + decided.failed}
     )
+    return figures, readable
 
 
 # --- open loop ------------------------------------------------------------------------------------------------------
