@@ -9,12 +9,14 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from schemas.commands import Answered
 from services.payouts import LEDGER
+from services.rewards.people import PEOPLE
+from services.rewards.verifications import VERIFICATIONS
 from services.runtime.http.decisions import Decisions
 from services.runtime.reader import Rebuilding
 from services.runtime.stage import Stage
 from tests.http_fakes import FakeReader
 
-STAGES = (LEDGER,)
+STAGES, VERIFYING = (LEDGER,), (PEOPLE, VERIFICATIONS)
 
 
 def decision(command_id: str) -> Answered:
@@ -22,7 +24,7 @@ def decision(command_id: str) -> Answered:
 
 
 class Counting(FakeReader):
-    """Counts the questions; `faults`: what the next ones raise."""
+    """Counts the questions, each of which takes a moment; `faults`: what the next ones raise."""
 
     def __init__(self, *faults: Exception) -> None:
         super().__init__()
@@ -31,6 +33,7 @@ class Counting(FakeReader):
 
     async def answers(self, stages: Sequence[Stage[Any, Any]], command_ids: Sequence[str]) -> dict[str, Answered]:
         self.asked.append(list(command_ids))
+        await asyncio.sleep(0.001)
         if self.faults:
             raise self.faults.pop(0)
         return await super().answers(stages, command_ids)
@@ -66,6 +69,22 @@ def test_each_gets_its_own_when_it_is_there() -> None:
 
     assert asyncio.run(scene()) == (decision("early"), decision("late"))
     assert reader.asked[-1] == ["late"]
+
+
+def test_a_command_of_other_stages_may_come_while_one_is_asked_for() -> None:
+    reader = Counting()
+
+    async def scene() -> list[Answered | None]:
+        decisions = Decisions(reader)
+        first = asyncio.create_task(decisions.of(STAGES, "first", 5.0))
+        while not reader.asked:
+            await asyncio.sleep(0)
+        other = asyncio.create_task(decisions.of(VERIFYING, "other", 5.0))
+        await asyncio.sleep(0.01)
+        reader.decided = {each: decision(each) for each in ("first", "other")}
+        return [await first, await other]
+
+    assert asyncio.run(scene()) == [decision("first"), decision("other")]
 
 
 def test_two_who_wait_for_one_command_both_get_it() -> None:

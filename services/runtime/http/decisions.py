@@ -58,7 +58,7 @@ class Decisions:
             await asyncio.sleep(max(self._pause, took))
             self._pause = min(self._pause * 1.5, LAST_PAUSE_SECONDS)
             began = clock()
-            for stages, waiting in self._waiting.values():
+            for stages, waiting in tuple(self._waiting.values()):  # others may come while one is asked
                 await self._ask_for(stages, waiting)
             took = clock() - began
 
