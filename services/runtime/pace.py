@@ -4,6 +4,8 @@ A batch costs a worker some 3 ms of CPU, and the brokers half a dozen requests, 
 payment would leave no time for anything else at a tenth of what can be folded. So each batch counts `BATCH_MS`; what
 counts more than `AT_ONCE_MS` together has to be waited for, and meanwhile other records come. After a pause the first
 record never waits.
+On a machine that is full a batch also waits for a core at its every step, and it is small batches that fill it. So one
+counts the more, the longer the process waits for a core beside the time in which it has one.
 aiokafka has one fetch under way per broker, and a partition whose records were just taken waits for it to come back. So
 only one that leaves out no partition may wait long; an idle worker asks twice a second.
 """
@@ -11,6 +13,7 @@ only one that leaves out no partition may wait long; an idle worker asks twice a
 import time
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 IDLE_WAIT_MS = 500
@@ -19,11 +22,32 @@ LEAST_GATHER_MS, LONGEST_GATHER_MS = 10, 250
 GATHERED_BYTES = 256 * 1024
 """With so many bytes a fetch comes back however long it was to wait: a worker that is behind gathers nothing."""
 
+SCHEDULED = Path("/proc/self/schedstat")
+MOST_CROWDED, CROWDED_EVERY_SECONDS = 4.0, 1.0
+
+Scheduled = tuple[int, int]
+"""For how many nanoseconds the process's first thread, which folds, has run, and has waited for a core."""
+
+
+def scheduled() -> Scheduled:
+    """As Linux counts it; nothing where it is not told."""
+    try:
+        ran, waited, _ = SCHEDULED.read_text().split()
+    except OSError:
+        return 0, 0
+    return int(ran), int(waited)
+
 
 class Pace:
     """Sets what aiokafka's fetches ask for. `clock`: seconds."""
 
-    def __init__(self, fetcher: Any, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        fetcher: Any,
+        clock: Callable[[], float] = time.monotonic,
+        scheduled: Callable[[], Scheduled] = scheduled,
+    ) -> None:
+        self._scheduled, self._before, self._crowded, self._looked_at = scheduled, scheduled(), 1.0, clock()
         self._fetcher, self._actions_of, self._clock = fetcher, fetcher._get_actions_per_node, clock
         self._owed_until = self._gathers_until = 0.0
         self._gather_ms = LEAST_GATHER_MS
@@ -32,10 +56,19 @@ class Pace:
     def fetched(self, batches: int) -> None:
         """Records came, which make so many batches."""
         now = self._clock()
-        owed_ms = max(0.0, self._owed_until - now) * 1000 + BATCH_MS * batches
+        owed_ms = max(0.0, self._owed_until - now) * 1000 + BATCH_MS * batches * self._crowding(now)
         self._gather_ms = int(min(LONGEST_GATHER_MS, max(LEAST_GATHER_MS, owed_ms - AT_ONCE_MS)))
         self._owed_until = now + min(owed_ms, AT_ONCE_MS + LONGEST_GATHER_MS) / 1000
         self._gathers_until = now + self._gather_ms / 1000
+
+    def _crowding(self, now: float) -> float:
+        """How often a batch counts: once while there are cores enough."""
+        if now - self._looked_at >= CROWDED_EVERY_SECONDS:
+            (ran_before, waited_before), self._before = self._before, self._scheduled()
+            ran, waited = self._before[0] - ran_before, self._before[1] - waited_before
+            self._crowded = min(MOST_CROWDED, max(1.0, waited / max(1, ran)))
+            self._looked_at = now
+        return self._crowded
 
     def _actions(self, assignment: Any) -> Any:
         found = self._actions_of(assignment)

@@ -1,5 +1,6 @@
 """How long a worker lets the brokers wait: a first record never, what follows on it for others, idle ones long."""
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytest
 from aiokafka import TopicPartition
 from aiokafka.protocol.fetch import FetchRequest
 
+from services.runtime import pace
 from services.runtime.pace import (
     AT_ONCE_MS,
     BATCH_MS,
@@ -15,6 +17,7 @@ from services.runtime.pace import (
     LEAST_GATHER_MS,
     LONGEST_GATHER_MS,
     Pace,
+    scheduled,
 )
 
 BOTH = [TopicPartition("payments", 0), TopicPartition("payments", 1)]
@@ -37,8 +40,9 @@ class Fetcher:
 class World:
     def __init__(self) -> None:
         self.now = 100.0
+        self.ran = self.waited = 0
         self.fetcher = Fetcher()
-        self.pace = Pace(self.fetcher, lambda: self.now)
+        self.pace = Pace(self.fetcher, lambda: self.now, lambda: (self.ran, self.waited))
 
     def asked(self) -> tuple[int, int]:
         """The wait and the least bytes of the next fetch."""
@@ -63,6 +67,36 @@ def test_many_batches_wait_for_as_long_as_they_are_worth() -> None:
         world.now += world.asked()[0] / 1000
     world.pace.fetched(batches=8)
     assert world.asked() == (8 * BATCH_MS, GATHERED_BYTES)
+
+
+@pytest.mark.parametrize(("waited", "counts"), [(0, 1), (5, 1), (10, 1), (20, 2), (30, 3), (1_000, 4)])
+def test_a_batch_counts_the_more_the_longer_the_process_waits_for_a_core(waited: int, counts: int) -> None:
+    world = World()
+    world.now += 1.0
+    world.ran, world.waited = 10, waited
+    world.pace.fetched(batches=12)
+    assert world.asked()[0] == min(LONGEST_GATHER_MS, 12 * BATCH_MS * counts - AT_ONCE_MS)
+
+
+def test_what_counts_is_how_crowded_it_was_last_and_not_ever() -> None:
+    world = World()
+    world.ran, world.waited = 10, 1_000
+    world.now += 1.0
+    world.pace.fetched(batches=1)
+    world.ran, world.waited = 1_000, 1_010
+    world.now += 1.0
+    world.pace.fetched(batches=12)
+    assert world.asked()[0] == 12 * BATCH_MS - AT_ONCE_MS
+
+
+def test_linux_tells_how_long_a_process_ran_and_waited() -> None:
+    ran, waited = scheduled()
+    assert ran > 0 and waited >= 0
+
+
+def test_where_the_system_does_not_tell_a_batch_counts_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(pace, "SCHEDULED", tmp_path / "none")
+    assert scheduled() == (0, 0)
 
 
 def test_where_nothing_more_came_it_is_a_pause_again() -> None:
