@@ -112,7 +112,7 @@ def latency(
     is decided a second where more is published, with the API and the load on the same machine. Meanwhile single
     payments and withdrawals are timed over HTTP, each from its appointed time on, whether or not earlier ones have
     ended (open loop). A balance is asked for when its partner's state in Redis has changed, which is looked for every
-    10 ms.
+    10 ms, or more seldom where so many wait that looking would be a load of its own.
     """
     from services.cli.bench.latency import Options, measure
 
