@@ -100,7 +100,7 @@ def latency(
     seconds: Annotated[float, typer.Option(min=1, help="How long each share is timed.")] = 120.0,
     capacity: Annotated[float, typer.Option(min=0, help="Payments a second; 0: it is measured first.")] = 0.0,
     capacity_payments: Annotated[
-        int, typer.Option(min=100, help="How many are folded to know what is more.")
+        int, typer.Option(min=100, help="How large the backlog is that tells the rate to offer for it.")
     ] = 100_000,
     per_second: Annotated[float, typer.Option(min=0.1, help="So many payments and withdrawals are timed.")] = 10.0,
     customers: Customers = 50_000,

@@ -143,8 +143,9 @@ class _Readable:
 
 
 async def _readable(lab: Lab) -> _Readable:
-    async with Output(lab.settings, PAYMENTS) as payments, Output(lab.settings, COMMISSIONS) as said:
-        return _Readable(time.monotonic(), await payments.readable(), await said.readable())
+    async with Output(lab.settings, PAYMENTS, COMMISSIONS) as output:
+        ends, of_payments = await output.readable_each(), lab.settings.partitions
+        return _Readable(time.monotonic(), sum(ends[:of_payments]), sum(ends[of_payments:]))
 
 
 async def _timed(lab: Lab, probes: Sequence[Probe], options: Options) -> tuple[dict[str, float], _Readable]:
