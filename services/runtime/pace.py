@@ -47,10 +47,11 @@ class Pace:
         clock: Callable[[], float] = time.monotonic,
         scheduled: Callable[[], Scheduled] = scheduled,
     ) -> None:
-        self._scheduled, self._before, self._crowded, self._looked_at = scheduled, scheduled(), 1.0, clock()
         self._fetcher, self._actions_of, self._clock = fetcher, fetcher._get_actions_per_node, clock
         self._owed_until = self._gathers_until = 0.0
         self._gather_ms = LEAST_GATHER_MS
+        self._scheduled, self._before, self._looked_at = scheduled, scheduled(), clock()
+        self._crowded = 1.0
         fetcher._get_actions_per_node = self._actions
 
     def fetched(self, batches: int) -> None:
@@ -64,10 +65,10 @@ class Pace:
     def _crowding(self, now: float) -> float:
         """How often a batch counts: once while there are cores enough."""
         if now - self._looked_at >= CROWDED_EVERY_SECONDS:
-            (ran_before, waited_before), self._before = self._before, self._scheduled()
-            ran, waited = self._before[0] - ran_before, self._before[1] - waited_before
+            after = self._scheduled()
+            ran, waited = after[0] - self._before[0], after[1] - self._before[1]
             self._crowded = min(MOST_CROWDED, max(1.0, waited / max(1, ran)))
-            self._looked_at = now
+            self._before, self._looked_at = after, now
         return self._crowded
 
     def _actions(self, assignment: Any) -> Any:

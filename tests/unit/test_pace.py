@@ -89,6 +89,7 @@ def test_what_counts_is_how_crowded_it_was_last_and_not_ever() -> None:
     assert world.asked()[0] == 12 * BATCH_MS - AT_ONCE_MS
 
 
+@pytest.mark.skipif(not pace.SCHEDULED.exists(), reason="only Linux tells it")
 def test_linux_tells_how_long_a_process_ran_and_waited() -> None:
     ran, waited = scheduled()
     assert ran > 0 and waited >= 0
@@ -97,6 +98,11 @@ def test_linux_tells_how_long_a_process_ran_and_waited() -> None:
 def test_where_the_system_does_not_tell_a_batch_counts_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(pace, "SCHEDULED", tmp_path / "none")
     assert scheduled() == (0, 0)
+    world = World()
+    world.pace = Pace(world.fetcher, lambda: world.now)
+    world.now += 1.0
+    world.pace.fetched(batches=12)
+    assert world.asked()[0] == 12 * BATCH_MS - AT_ONCE_MS
 
 
 def test_where_nothing_more_came_it_is_a_pause_again() -> None:
