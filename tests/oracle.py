@@ -45,7 +45,10 @@ class Bought:
     partner_id: str
     signed_up_at: int
     accounts: list[int] = field(default_factory=list)
-    activated: list[tuple[str, int, str, str]] = field(default_factory=list)  # subscription, at, product, interval
+    activated: list[tuple[str, int, str]] = field(default_factory=list)  # subscription, at, interval
+    products: list[tuple[str, int, int, str]] = field(
+        default_factory=list
+    )  # subscription, at, place at a time, product
     cancelled: list[tuple[str, int]] = field(default_factory=list)
     downgraded: list[tuple[str, int]] = field(default_factory=list)
     payments: list[Paid] = field(default_factory=list)
@@ -58,7 +61,7 @@ def declined(rules: Rules, customer: Bought, payment: Paid) -> str | None:
     first = _first(customer)
     if not _in_window(rules, customer, payment.at, first):
         return "outside_window"
-    if rules.first_product_only and payment.product_id != first.product_id:
+    if rules.first_product_only and _product(customer, payment) != _product(customer, first):
         return "other_product"
     if payment is first:
         return None
@@ -72,6 +75,17 @@ def declined(rules: Rules, customer: Bought, payment: Paid) -> str | None:
 def _first(customer: Bought) -> Paid:
     since = [p for p in customer.payments if p.at >= customer.signed_up_at]
     return min(since, key=lambda p: (p.at, p.payment_id))
+
+
+def _product(customer: Bought, payment: Paid) -> str | None:
+    """The payment's own, else what its subscription was for then: the last step until then, or the first of all."""
+    if payment.product_id is not None:
+        return payment.product_id
+    known = sorted(
+        (at, place, product) for sub, at, place, product in customer.products if sub == payment.subscription_id
+    )
+    until = [product for at, _, product in known if at <= payment.at]
+    return until[-1] if until else known[0][2] if known else None
 
 
 def _in_window(rules: Rules, customer: Bought, at: int, first: Paid) -> bool:
@@ -91,7 +105,7 @@ def _downgraded_at(customer: Bought, first: Paid) -> int | None:
     for sub, at in customer.downgraded:
         if sub != first.subscription_id or at < first.at:
             continue
-        known = sorted((when, interval) for s, when, _, interval in customer.activated if s == sub)
+        known = sorted((when, interval) for s, when, interval in customer.activated if s == sub)
         before = [interval for when, interval in known if when <= at]
         plan = before[-1] if before else known[0][1] if known else first.interval
         if plan != "year":

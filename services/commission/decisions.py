@@ -282,7 +282,7 @@ def _arithmetic(sale: Sale) -> Iterator[str]:
     amount, refunded, total = sale.said.amount, 0, 0
     paid, earned = money(sale.minor), money(amount)
     yield EARNED.format(paid=paid, rate=sale.said.rate, earned=earned)
-    causes = {part.id: part for part in sale.taken_back}
+    causes = {part.cause: part for part in sale.taken_back}
     for back in reversals(sale, amount)[0]:
         part = causes.get(back.cause)
         told = {"earned": earned, "before": money(total), "back": money(back.minor), "reason": back.reason}
@@ -290,7 +290,7 @@ def _arithmetic(sale: Sale) -> Iterator[str]:
             yield REST_BACK.format(**told)
         else:
             refunded = min(sale.minor, refunded + part.minor)
-            yield PART_BACK.format(**told, refunded=money(refunded), paid=paid, cause=back.cause)
+            yield PART_BACK.format(**told, refunded=money(refunded), paid=paid, cause=part.id)
         total += back.minor
     if total:
         yield LEFT.format(earned=earned, back=money(total), left=money(amount - total))

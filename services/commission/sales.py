@@ -5,7 +5,8 @@ customer's own facts decide), `commission.declined` where there is no partner, `
 move.
 A payment that the partner made for the customer is `integrator_paid` whatever else is known, so it waits for no signup;
 only a binding that payouts has seen is waited for, to say it under the partner at once.
-Errors: a conflicting repeat, or a refund in another currency than its payment, is a dead letter.
+Errors: a conflicting repeat, or a refund in another currency than its payment, is a dead letter; the latter's id is
+free for the right one.
 Source: programs.md; contract.md, Order and Repeats.
 """
 
@@ -33,8 +34,8 @@ from services.commission.state import (
     SubscriptionStep,
     commission_id,
 )
-from services.commission.terms import Frame, Seen, credits_of, earning_spans, frame, priced_by, reasons, stays
-from services.runtime.repeats import Repeat, judge
+from services.commission.terms import Frame, Seen, credits_of, earning_spans, frame, priced_by, reasons, unmoved
+from services.runtime.repeats import Repeat, forgotten, identity, judge
 from services.runtime.stage import Change, Context, DeadLetter, Emit, Record, Stage
 
 Step = Change[Customer, Customer]
@@ -194,6 +195,7 @@ class _Learnt:
                 self._put(replace(payment, disputes=tuple(disputes.values()), caused_by=event.id))
             case _ if data.amount.currency != payment.currency:
                 self.dead_letters.append(DeadLetter(record, "currency_mismatch", "data.amount.currency"))
+                self.customer = replace(self.customer, seen=forgotten(self.customer.seen, event))
             case events.PaymentRefunded():
                 refund = Refund(data.refund_id, event.time, data.amount.minor)
                 self._put(replace(payment, refunds=(*payment.refunds, refund), caused_by=event.id))
@@ -254,9 +256,7 @@ def _say(
 ) -> tuple[Customer, tuple[Emit, ...]]:
     touched = dict.fromkeys(touched)
     seen = frame(context.programs, after)
-    same_frame = stays(seen, before, after, touched) or (
-        before.binding == after.binding and seen == frame(context.programs, before)
-    )
+    same_frame = unmoved(context.programs, seen, before, after, touched)
     emits: list[Emit] = []
     told: dict[str, bytes] = {}
     for payment_id in touched if same_frame else sorted(after.payments):
@@ -281,7 +281,7 @@ def _say(
                 customer_id=context.key,
                 earning=earning,
             )
-            emits.append(Emit(derived_id("activity", context.key, event.id), event.time, changed))
+            emits.append(Emit(derived_id("activity", context.key, identity(event)), event.time, changed))
             after = replace(after, told_earning=told_earning)
     return after, tuple(emits)
 

@@ -51,7 +51,7 @@ def reversals(sale: Sale, amount: int) -> tuple[tuple[TakenBackAmount, ...], int
         refunded = min(sale.minor, refunded + back.minor)
         target = part(amount, refunded, sale.minor) if sale.minor else 0
         if target > total:
-            taken.append(TakenBackAmount(back.id, back.at, target - total, back.reason))
+            taken.append(TakenBackAmount(back.cause, back.at, target - total, back.reason))
         total = target
     if sale.left_at is not None and amount > total:
         taken.append(TakenBackAmount("left", max(sale.left_at, sale.paid_at), amount - total, "left_before_hold"))
@@ -75,7 +75,7 @@ class _Teller:
 
     def __init__(self, sale: Sale, partner_id: str, caused_by: str) -> None:
         self.sale, self.said = sale, sale.said
-        self._turn = sale.said.turn
+        self._turn, self._accruals = sale.said.turn, sale.said.accruals
         self.emits: list[Emit] = []
         self._caused_by = caused_by
         self._commission_id = commission_id(sale.payment_id)
@@ -121,12 +121,12 @@ class _Teller:
             )
         else:
             self._tell(self.sale.paid_at, CommissionDeclined(**self._ids, reason=reason))
-        self.said = Said(turn=self._turn, reason=reason)
+        self.said = Said(turn=self._turn, reason=reason, accruals=self.said.accruals)
 
     # --- the payment earns credits: rewards says so, here an earlier decline is no longer the last word ---
 
     def credit(self) -> None:
-        self.said = Said(turn=self._turn)
+        self.said = Said(turn=self._turn, accruals=self.said.accruals)
 
     # --- the payment earns ---
 
@@ -134,6 +134,7 @@ class _Teller:
         sale, before = self.sale, self.said
         amount = share(sale.minor, rate)
         taken, refunded = reversals(sale, amount)
+        self._accruals = before.accruals + (not before.accrued)
         standing = made(
             Standing,
             accrued_at=sale.paid_at,
@@ -186,10 +187,12 @@ class _Teller:
             reversed_by,
             refunded,
             sale.holds,
+            self._accruals,
         )
 
     def _reversal_id(self, back: TakenBackAmount) -> str:
-        return derived_id("rev", self._commission_id, back.cause)
+        """What was taken back of an accrual that a decline undid is taken back of the next one as something new."""
+        return derived_id("rev", self._commission_id, self._accruals, back.cause)
 
     def _accrue(self, rate: Decimal, standing: Standing) -> None:
         self._tell(

@@ -142,11 +142,17 @@ class TakenBackPart(Struct, frozen=True, array_like=True):
     reason: Literal["refund", "dispute_lost"]
     credits: int | None = None
 
+    @property
+    def cause(self) -> str:
+        """Which fact it is: a refund and a dispute may have the same id."""
+        return f"{self.reason}|{self.id}"
+
 
 class Said(Struct, frozen=True, array_like=True):
     """What was last said of a payment's commission. `turn` counts the sayings; `reason` is why it was declined.
 
-    `reversals`: what took something back → when, and how much; `refunded`: how much of the base that was.
+    `reversals`: what took something back → when, and how much; `refunded`: how much of the base that was. `accruals`:
+    how often it accrued, each time but the first after a decline.
     """
 
     turn: int = 0
@@ -158,6 +164,7 @@ class Said(Struct, frozen=True, array_like=True):
     reversals: dict[str, tuple[int, int]] = {}
     refunded: int = 0
     holds: tuple[tuple[int, int | None], ...] = ()
+    accruals: int = 0
 
     @property
     def left(self) -> int:

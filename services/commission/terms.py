@@ -1,7 +1,7 @@
 """What one payment is worth under a program's terms, as far as its own customer decides it: pure, no rate yet.
 
-`Frame` is everything about a customer that decides payments, seen under the program that prices the referral. As long
-as a new event leaves the frame as it was, no other payment's decision can have changed.
+`Frame` is what decides all of a customer's payments, seen under the program that prices the referral. As long as a new
+event leaves it as it was, and says of no subscription what it is for, no other payment's decision can have changed.
 Source: programs.md, jupsoft, keycrm and the general rules.
 """
 
@@ -144,6 +144,19 @@ def stays(seen: Seen | None, before: Customer, after: Customer, touched: Collect
     )
 
 
+def unmoved(programs: Programs, seen: Seen | None, before: Customer, after: Customer, touched: Collection[str]) -> bool:
+    """Whether no decision but those on `touched` payments can differ between two states of a customer.
+
+    `seen`: the frame of `after`. Where the product decides, a subscription's step may say what a payment was for.
+    """
+    if stays(seen, before, after, touched):
+        return True
+    by_product = isinstance(seen, Frame) and seen.share.first_product_only
+    if before.binding != after.binding or (by_product and before.steps is not after.steps):
+        return False
+    return seen == frame(programs, before)
+
+
 def _purchases(bound: Program, binding: Binding, payments: Iterable[Payment]) -> Purchases | None:
     """The frame of a program that pays credits, or that a later version may make pay credits.
 
@@ -185,7 +198,7 @@ def _earning(share: Share, binding: Binding, customer: Customer, first: Payment 
 
 @dataclass(frozen=True, slots=True)
 class _SaleOf:
-    """The first payment's subscription. A first payment that names none stands for any subscription of its product."""
+    """The first payment's subscription; of one that names none, any that was for its product then."""
 
     first: Payment
     product: str | None
@@ -194,11 +207,8 @@ class _SaleOf:
     def _is_ours(self, step: SubscriptionStep) -> bool:
         if self.first.subscription_id is not None:
             return step.subscription_id == self.first.subscription_id
-        return self.product is not None and self._product_of(step.subscription_id) == self.product
-
-    def _product_of(self, subscription_id: str) -> str | None:
-        steps = [s for s in self.customer.steps if s.subscription_id == subscription_id and s.product_id]
-        return min(steps, key=lambda s: s.at).product_id if steps else None
+        own = _product_of(self.customer, step.subscription_id, self.first.at)
+        return self.product is not None and own == self.product
 
     def _earliest(self, kind: str, intervals: tuple[str, ...] = ()) -> int | None:
         """When our subscription first made a step of a kind, at or after the first payment."""
@@ -231,11 +241,19 @@ def product_of(customer: Customer, payment: Payment) -> str | None:
     """The product a payment is for: its own, else its subscription's at that time."""
     if payment.product_id is not None or payment.subscription_id is None:
         return payment.product_id
-    steps = [s for s in customer.steps if s.subscription_id == payment.subscription_id and s.product_id]
-    before = [s for s in steps if s.at <= payment.at]
-    if before:
-        return max(before, key=lambda s: s.at).product_id
-    return min(steps, key=lambda s: s.at).product_id if steps else None
+    return _product_of(customer, payment.subscription_id, payment.at)
+
+
+_LIFE = {"trial": 0, "activated": 1, "upgrade": 2, "downgrade": 2, "cancelled": 3}
+"""Steps of one subscription at one instant follow on each other like this, in whatever order they arrive."""
+
+
+def _product_of(customer: Customer, subscription_id: str, at: int) -> str | None:
+    """What a subscription was for at an instant; before its first step, what it was for then."""
+    steps = [s for s in customer.steps if s.subscription_id == subscription_id and s.product_id]
+    steps.sort(key=lambda s: (s.at, _LIFE[s.kind]))
+    until = [s for s in steps if s.at <= at]
+    return (until[-1] if until else steps[0]).product_id if steps else None
 
 
 def in_span(spans: tuple[Span, ...], at: int) -> bool:

@@ -34,7 +34,7 @@ from services.rewards.facts import (
     invoice_row_id,
     referral_row_id,
 )
-from services.runtime.repeats import Repeat, judge
+from services.runtime.repeats import Repeat, identity, judge
 from services.runtime.stage import Answer, Change, Context, Emit, Stage, refused
 
 _Change = Change[Person, PersonRow]
@@ -148,7 +148,7 @@ def _told(context: _Context, person: Person, event: Event) -> _Change:
     said = internal.ReferralActivity(
         partner_id=binding.partner_id, program_id=binding.program_id, customer_id=context.key, active=spans
     )
-    emit = Emit(derived_id("active", context.key, event.id), event.time, said)
+    emit = Emit(derived_id("active", context.key, identity(event)), event.time, said)
     return Change(replace(person, told=spans), emits=(emit,))
 
 
@@ -169,26 +169,15 @@ def _verify(context: _Context, person: Person, due: internal.VerificationDue) ->
         raise NotYetPublished(due.program_id)
     referrals = (row for row in context.rows.all().values() if isinstance(row, Referral))
     found = outcome(person, referrals, program, due.as_of)
-    later = [
-        each.as_of for each in person.verifications if each.program_id == due.program_id and each.as_of > due.as_of
-    ]
-    own = Verification(
-        due.program_id,
-        due.month,
-        due.as_of,
-        found.active_referrals,
-        found.withheld,
-        tuple(
-            Discount(each.account_id, each.percent, each.referrals_counted, min(later, default=None))
-            for each in found.shares
-        ),
-    )
+    given = tuple(Discount(each.account_id, each.percent, each.referrals_counted) for each in found.shares)
+    own = Verification(due.program_id, due.month, due.as_of, found.active_referrals, found.withheld, given)
     verifications, lapsed = _lapsed(person, own)
+    later = [each.as_of for each in verifications if each.program_id == due.program_id and each.as_of > due.as_of]
+    if later:
+        own, at_once = _lapsing(person, own, min(later))
+        lapsed += [(own, discount) for discount in at_once]
     emits = [_assigned(context.key, own, discount) for discount in own.discounts]
-    emits += [
-        _lapse(context.key, own, discount, discount.lapsed_at) for discount in own.discounts if discount.lapsed_at
-    ]
-    emits += [_lapse(context.key, of, discount, own.as_of) for of, discount in lapsed]
+    emits += [_lapse(context.key, of, discount) for of, discount in lapsed]
     if own.withheld:
         withheld = DiscountWithheld(
             partner_id=context.key, program_id=own.program_id, month=own.month, reason="pending_payment"
@@ -213,13 +202,21 @@ def _lapsed(person: Person, own: Verification) -> tuple[tuple[Verification, ...]
     after: list[Verification] = []
     lapsed: list[tuple[Verification, Discount]] = []
     for verification in person.verifications:
-        discounts = verification.discounts
         if verification.program_id == own.program_id and verification.as_of < own.as_of:
-            ending = [each for each in discounts if each.lapsed_at is None and _is_open(person, each, own.as_of)]
-            lapsed += [(verification, discount) for discount in ending]
-            discounts = tuple(replace(each, lapsed_at=own.as_of) if each in ending else each for each in discounts)
-        after.append(replace(verification, discounts=discounts))
+            verification, ended = _lapsing(person, verification, own.as_of)
+            lapsed += [(verification, discount) for discount in ended]
+        after.append(verification)
     return tuple(after), lapsed
+
+
+def _lapsing(person: Person, of: Verification, at: int) -> tuple[Verification, list[Discount]]:
+    """A verification after what it gave has lapsed at an instant, and what does so then."""
+    discounts = tuple(
+        replace(each, lapsed_at=at) if each.lapsed_at is None and _is_open(person, each, at) else each
+        for each in of.discounts
+    )
+    ended = [now for now, before in zip(discounts, of.discounts, strict=True) if now is not before]
+    return replace(of, discounts=discounts), ended
 
 
 def _is_open(person: Person, discount: Discount, as_of: int) -> bool:
@@ -241,7 +238,7 @@ def _assigned(partner_id: str, of: Verification, discount: Discount) -> Emit:
     return Emit(derived_id("assigned", partner_id, of.program_id, of.month, discount.account_id), of.as_of, data)
 
 
-def _lapse(partner_id: str, of: Verification, discount: Discount, at: int | None) -> Emit:
+def _lapse(partner_id: str, of: Verification, discount: Discount) -> Emit:
     data = DiscountLapsed(
         partner_id=partner_id,
         account_id=discount.account_id,
@@ -250,7 +247,8 @@ def _lapse(partner_id: str, of: Verification, discount: Discount, at: int | None
         percent=discount.percent,
     )
     emit_id = derived_id("lapsed", partner_id, of.program_id, of.month, discount.account_id)
-    return Emit(emit_id, of.as_of if at is None else at, data)
+    assert discount.lapsed_at is not None
+    return Emit(emit_id, discount.lapsed_at, data)
 
 
 def _verified(of: Verification, discount: Discount) -> internal.VerifiedDiscount:

@@ -91,7 +91,7 @@ class _Teller:
             # A late refund can move a credit between those said: the last new one carries it.
             share = owed if number == len(new) else min(owed, part.credits)
             if share > 0:
-                self._take(share, part.reason, part.at, part.cause)
+                self._take(share, part.reason, part.at, part.id)
                 owed -= share
         taken = {part.cause: part.credits for part in purchase.taken}
         self.told = Told(self.told.turn, True, purchase.credits, taken, purchase.left)

@@ -61,12 +61,17 @@ class Wallet(Struct, frozen=True, array_like=True):
 
 
 class Taken(Struct, frozen=True, array_like=True):
-    """What a refund or a lost dispute (`cause`) takes back."""
+    """What a refund or a lost dispute (`id`) takes back."""
 
-    cause: str
+    id: str
     at: int
     credits: int
     reason: Literal["refund", "dispute_lost"]
+
+    @property
+    def cause(self) -> str:
+        """Which fact it is: a refund and a dispute may have the same id."""
+        return f"{self.reason}|{self.id}"
 
 
 class Told(Struct, frozen=True, array_like=True):

@@ -244,7 +244,7 @@ def _of_purchase(row: Purchase) -> Iterator[Movement]:
     for part in row.taken:
         if part.credits:
             taken = {"type": "credit.reversed", "occurred_at": part.at, "credits": part.credits}
-            yield Movement.model_validate({**ids, **taken, "reason": part.reason, "cause": part.cause})
+            yield Movement.model_validate({**ids, **taken, "reason": part.reason, "cause": part.id})
 
 
 def _of_claim(row: Claim) -> Iterator[Movement]:

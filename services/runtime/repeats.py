@@ -56,6 +56,12 @@ def content(event: Event) -> bytes:
     return b"%d|%b" % (event.time, data_json(event.data))
 
 
+def forgotten(seen: Seen, event: Event) -> Seen:
+    """What has been seen without an event that cannot count: it may come again, mended, under the same id."""
+    mark = _digest(identity(event).encode())
+    return {each: told for each, told in seen.items() if each != mark}
+
+
 def judge(seen: Seen, event: Event) -> tuple[Repeat, Seen]:
     """Whether the event is new, a repeat or a conflict; and what has been seen then."""
     mark, told = _digest(identity(event).encode()), _digest(content(event))

@@ -6,8 +6,9 @@ from msgspec.structs import replace
 
 from schemas.moments import DAY
 from schemas.programs import Programs, shipped
+from services.commission.sales import is_decided
 from services.commission.state import Account, Binding, Customer, PaidByPartner, Payment, SubscriptionStep
-from services.commission.terms import Purchases, frame, stays
+from services.commission.terms import Purchases, frame, reasons, stays, unmoved
 
 PROGRAMS = Programs.of(*shipped())
 PROGRAM_IDS = ("jupsoft", "keycrm", "proxy-credits", "message-help", "active-referrals")
@@ -90,3 +91,15 @@ def test_payment_after_all_others_is_known_to_change_nothing(before: Customer, d
     if isinstance(seen, Purchases) or (seen and seen.first in (None, (at, "late"))):
         return
     assert stays(seen, before, after, ["late"])
+
+
+@given(changes())
+def test_where_nothing_moved_no_other_payment_is_decided_anew(change: tuple[Customer, Customer, list[str]]) -> None:
+    before, after, touched = change
+    seen = frame(PROGRAMS, after)
+    if not unmoved(PROGRAMS, seen, before, after, touched):
+        event("moved")
+        return
+    for payment_id, payment in before.payments.items():
+        if payment_id not in touched and is_decided(after, payment):
+            assert reasons(PROGRAMS, before, seen, payment) == reasons(PROGRAMS, after, seen, payment)

@@ -91,6 +91,7 @@ class History:
     events: list[Event]
 
 
+products = st.sampled_from(["erp", "hrm"])
 moments = st.integers(0, 80).map(lambda half_days: START + half_days * DAY // 2)
 amounts = st.one_of(st.integers(0, 20), st.integers(1, 99_999))
 
@@ -124,11 +125,12 @@ def _customer(draw: st.DrawFn, cid: str, program_id: str) -> tuple[Bought, list[
 
 def _subscriptions(draw: st.DrawFn, customer: Bought) -> list[Event]:
     cid, made = customer.customer_id, []
-    for sub, product in (("s1", "erp"), ("s2", "hrm")):
+    for sub in ("s1", "s2"):
         name = f"{cid}-{sub}"
         if draw(st.booleans()):
-            at, interval = draw(moments), draw(st.sampled_from(["month", "year"]))
-            customer.activated.append((name, at, product, interval))
+            at, product, interval = draw(moments), draw(products), draw(st.sampled_from(["month", "year"]))
+            customer.activated.append((name, at, interval))
+            customer.products.append((name, at, 1, product))
             step = events.SubscriptionActivated(
                 customer_id=cid, subscription_id=name, product_id=product, interval=interval
             )
@@ -138,16 +140,17 @@ def _subscriptions(draw: st.DrawFn, customer: Bought) -> list[Event]:
             customer.cancelled.append((name, at))
             made.append(_event(f"{name}-x", at, events.SubscriptionCancelled(customer_id=cid, subscription_id=name)))
         if draw(st.booleans()):
-            at = draw(moments)
+            at, to = draw(moments), draw(st.none() | products)
             customer.downgraded.append((name, at))
-            down = events.SubscriptionChanged(customer_id=cid, subscription_id=name, change="downgrade")
+            customer.products += [] if to is None else [(name, at, 2, to)]
+            down = events.SubscriptionChanged(customer_id=cid, subscription_id=name, change="downgrade", product_id=to)
             made.append(_event(f"{name}-d", at, down))
     return made
 
 
 def _payment(draw: st.DrawFn, customer: Bought, name: str) -> list[Event]:
     cid = customer.customer_id
-    sub, product = draw(st.sampled_from([("s1", "erp"), ("s2", "hrm")]))
+    sub, product = draw(st.sampled_from(["s1", "s2"])), draw(st.none() | products)
     paid = Paid(name, draw(moments), draw(amounts), f"{cid}-{sub}", product)
     customer.payments.append(paid)
     success = events.PaymentSucceeded(
@@ -159,12 +162,12 @@ def _payment(draw: st.DrawFn, customer: Bought, name: str) -> list[Event]:
     )
     made = [_event(name, paid.at, success)]
     for number in range(draw(st.integers(0, 2))):
-        at, minor, refund_id = draw(moments), draw(st.integers(0, paid.minor + 5)), f"{name}-r{number}"
+        at, minor, refund_id = draw(moments), draw(st.integers(0, paid.minor + 5)), f"{name}-{number}"
         paid.refunds.append((at, refund_id, minor))
         refund = events.PaymentRefunded(payment_id=name, customer_id=cid, refund_id=refund_id, amount=_money(minor))
-        made.append(_event(refund_id, at, refund))
+        made.append(_event(f"{refund_id}r", at, refund))
     if draw(st.integers(0, 3)) == 0:
-        opened, minor, dispute_id = draw(moments), draw(st.integers(0, paid.minor)), f"{name}-d"
+        opened, minor, dispute_id = draw(moments), draw(st.integers(0, paid.minor)), f"{name}-0"  # as a refund's
         closed = draw(st.none() | moments.map(lambda at: max(at, opened)))
         won = draw(st.booleans())
         paid.disputes.append((opened, minor, closed, won, dispute_id))
