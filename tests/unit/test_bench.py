@@ -18,6 +18,7 @@ from schemas.events import parse_event
 from schemas.ids import partition_of
 from schemas.topics import COMMISSIONS, PAYMENTS, REFERRALS
 from services.cli.bench import capacity, chart, page
+from services.cli.bench.command import _reporting as reporting
 from services.cli.bench.folding import Folded, Sample
 from services.cli.bench.growth import points
 from services.cli.bench.latency import open_loop, summary
@@ -314,6 +315,18 @@ def test_results_are_written_read_and_compared(tmp_path: Path) -> None:
     refused = CliRunner().invoke(app, ["bench", "compare", str(after), str(other)])
     assert refused.exit_code == 2
     assert "no result" in refused.output
+
+
+@pytest.mark.parametrize("failure", [SystemExit, RuntimeError])
+def test_a_run_that_is_broken_off_leaves_the_last_whole_result(tmp_path: Path, failure: type[BaseException]) -> None:
+    whole, half = Run(label="a", figures={"x": 2.0}), Run(label="a", figures={"x": 1.0})
+    with reporting("commission", "told", tmp_path) as (_, runs):
+        runs.append(whole)
+    with pytest.raises(failure), reporting("commission", "told", tmp_path) as (_, runs):
+        runs.append(half)
+        raise failure
+    assert read(tmp_path / "commission.json").runs == [whole]
+    assert read(tmp_path / "commission.partial.json").runs == [half]
 
 
 @pytest.mark.parametrize(("value", "shown"), [(0, "0"), (1234.5, "1,234"), (12.34, "12.3"), (1.234, "1.23")])

@@ -54,7 +54,7 @@ def test_events_that_the_platform_gives_one_id_cause_events_of_several() -> None
 
 
 def test_a_refund_of_what_accrues_once_more_is_taken_back_as_something_new() -> None:
-    """p2 accrues, is refunded in part, is declined for an earlier product, and accrues again for a still earlier one."""
+    """p2 accrues, is refunded in part, declined for an earlier product, and accrues again for a still earlier one."""
     refund = events.PaymentRefunded(
         payment_id="p2", customer_id="c1", refund_id="r", amount=Money(minor=5_000, currency="USD")
     )

@@ -233,19 +233,21 @@ def compare(
 
 @contextmanager
 def _reporting(name: str, told: str, out: Path) -> "Iterator[tuple[Steps, list[Run]]]":
-    """Runs to be measured in the block; afterwards they are shown and written, those before a failure too.
+    """Runs to be measured in the block; afterwards they are shown and written. Exits with 1 where one is at fault.
 
-    Exits with 1 where one is at fault.
+    What was measured before a failure, or before it was told to end, is written beside the last whole result.
     """
     from services.cli.bench.result import Run, result, show, write
     from services.cli.demo.steps import Steps
 
     steps, runs = Steps(), list[Run]()
     steps.console.print(told, style="bold", highlight=False)
+    whole = False
     try:
         yield steps, runs
+        whole = True
     finally:
-        found = result(name, told, runs)
+        found = result(name if whole else f"{name}.partial", told, runs)
         if runs:
             show(steps.console, found)
             steps.console.print(f"Written to {_written(found, write(found, out))}.", highlight=False)
