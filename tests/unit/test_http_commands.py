@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request
 from fastapi.testclient import TestClient
 from starlette.responses import Response
 
-from schemas.commands import RequestTopup, SettleWithdrawal
+from schemas.commands import Answered, RequestTopup, SettleWithdrawal
 from schemas.events import Event, event_json, parse_event
 from schemas.ids import Id
 from schemas.money import PositiveMoney
@@ -122,6 +122,17 @@ def test_same_key_with_another_body_is_refused_when_both_were_written_before_eit
 
     world.fold.decide = decide_in_order
     assert world.post(body={**BODY, "account_id": "a-2"}).json()["code"] == "idempotency_key_reused"
+
+
+def test_command_of_a_person_who_was_forgotten_stays_answered_and_nobody_is_told_what(world: World) -> None:
+    world.decision = None
+    where = world.post().headers["Location"]
+    (event,) = world.fold.written
+    forgotten = Answered(command_id=event.id, body_hash="", caller="", status=410, body={})
+    world.reader.decided[event.id] = forgotten
+    answers = [world.post(), world.post(body={**BODY, "account_id": "a-2"}), world.client.get(where, headers=bearer())]
+    assert [answer.status_code for answer in answers] == [410, 410, 410]
+    assert len(world.fold.written) == 1
 
 
 def test_key_counts_for_one_caller_and_one_path(world: World) -> None:

@@ -146,8 +146,11 @@ def _outcome(answer: Answered | None) -> str:
 
 
 def _as_response(answer: Answered, body_hash: str) -> Response:
-    """The decision as HTTP. `body_hash`: of this request's body, or its beginning; empty: not compared."""
-    if not answer.body_hash.startswith(body_hash):
+    """The decision as HTTP. `body_hash`: of this request's body, or its beginning; empty: not compared.
+
+    What a forgotten person's command said is not known any more: whatever comes under its key is answered 410.
+    """
+    if answer.body_hash and not answer.body_hash.startswith(body_hash):
         raise Problem(422, "idempotency_key_reused", "The Idempotency-Key came before with another body.")
     if answer.status >= 400:
         more = {name: value for name, value in answer.body.items() if name not in ("code", "detail")}
