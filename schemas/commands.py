@@ -39,7 +39,8 @@ class ActivatePartner(Command):
 class CreateLink(Command):
     """`public_url` is the address that the link's URL begins with, as it was when the partner asked.
 
-    `seed` is random, drawn by the API: what the code derives from, so that nobody can reckon it.
+    `seed` is what the code derives from: a hash of the command's id with a secret of the API, so that each sending of
+    the command asks for the same code, and nobody can reckon it.
     """
 
     type = "command.create_link"

@@ -1,8 +1,8 @@
 """HTTP of attribution: links that are followed, what partners ask for, and what their pages show."""
 
 import asyncio
+import hmac
 import re
-import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import date
@@ -54,7 +54,6 @@ from services.runtime.settings import Settings
 router = APIRouter()
 
 MAX_ACCOUNTS = 1000
-SEED_BYTES = 16
 Evidence = Annotated[str, Field(strict=True, min_length=1, max_length=8192)]
 PUBLICATION_LOOKS, LOOK_SECONDS = 200, 0.01
 """How long a publication's answer waits for the version to come back from the topic: 2 seconds."""
@@ -172,7 +171,8 @@ async def create_link(
     require(who, "partner")
     own_partner(who, partner_id)
     public_url = has.settings.public_url or f"http://{has.settings.host}:{has.settings.port}"
-    fields = {"partner_id": partner_id, "public_url": public_url, "seed": secrets.token_hex(SEED_BYTES)}
+    seed = _seed(has.settings, commands.id_of(request, who))
+    fields = {"partner_id": partner_id, "public_url": public_url, "seed": seed}
     return await commands.run(request, who, STAGES, asks.CreateLink, body, **fields)
 
 
@@ -183,13 +183,13 @@ async def create_link(
     summary="Create a promo code",
 )
 async def create_promo_code(
-    request: Request, partner_id: Id, body: PromoCodeBody, who: TheCaller, commands: TheCommands
+    request: Request, partner_id: Id, body: PromoCodeBody, who: TheCaller, commands: TheCommands, has: TheResources
 ) -> Response:
     require(who, "partner")
     own_partner(who, partner_id)
     if body.code is not None and (fault := promo_code_fault(body.code)):
         raise invalid("code", fault)
-    seed = secrets.token_hex(SEED_BYTES)
+    seed = _seed(has.settings, commands.id_of(request, who))
     return await commands.run(request, who, STAGES, asks.CreatePromoCode, body, partner_id=partner_id, seed=seed)
 
 
@@ -429,6 +429,12 @@ async def _settle(
     return await commands.run(
         request, who, STAGES, asks.SettleRetention, partner_id=partner_id, claim_id=claim_id, **fields
     )
+
+
+def _seed(settings: Settings, command_id: str) -> str:
+    """What a command's code derives from: the same each time it is sent, and nobody reckons it without the secret."""
+    newest = list(settings.click_secrets.values())[-1]
+    return hmac.digest(newest.get_secret_value().encode(), f"refstream.seed:{command_id}".encode(), "sha256").hex()
 
 
 def _document(version: Version) -> dict[str, Any]:

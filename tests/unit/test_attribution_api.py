@@ -195,7 +195,7 @@ def test_an_unknown_code_and_a_promo_code_lead_nowhere(api: Api) -> None:
 
 
 def test_a_code_cannot_be_reckoned_from_what_others_know(api: Api) -> None:
-    """80 bits of a link, 48 of a promo code that the partner did not choose, from a seed that nobody sees."""
+    """80 bits of a link, 48 of a promo code that the partner did not choose, from a seed that needs a secret."""
     known = derived_id(derived_id("cmd", "partner", "anna"), "/attribution/partners/anna/links", "1")
     body, headers = {"program_id": "keycrm"}, {"idempotency-key": "1"}
     made = api.call("POST", "/partners/anna/links", "partner:anna", json=body, headers=headers).json()["code"]
@@ -206,6 +206,31 @@ def test_a_code_cannot_be_reckoned_from_what_others_know(api: Api) -> None:
         for _ in range(20)
     ]
     assert len({each["code"] for each in promos}) == 20 and all(len(each["code"]) == 10 for each in promos)
+
+
+@pytest.mark.parametrize(("path", "program_id"), [("links", "keycrm"), ("promo-codes", "message-help")])
+def test_a_command_that_is_sent_again_before_it_is_decided_asks_for_the_same_code(
+    api: Api, monkeypatch: pytest.MonkeyPatch, path: str, program_id: str
+) -> None:
+    """Each code is given by a key of its own, which knows nothing of a command's other code."""
+    held: list[Event] = []
+
+    async def hold(event: Event, key: str) -> None:
+        held.append(event)
+
+    def ask(key: str = "at once") -> Response:
+        headers, body = {"idempotency-key": key}, {"program_id": program_id}
+        return api.call("POST", f"/partners/anna/{path}", "partner:anna", json=body, headers=headers)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(api.client.app.state.resources.commands, "_write", hold)  # type: ignore[attr-defined]
+        assert [ask().status_code, ask().status_code, ask("another").status_code] == [202, 202, 202]
+    first, again, another = (event.data for event in held)
+    assert first == again
+    assert another.seed != first.seed  # type: ignore[attr-defined]
+    said = api.bench.fold(*held[:2])
+    made = [each for each in said if isinstance(each, events.LinkCreated | events.PromoCodeCreated)]
+    assert [each.code for each in made] == [ask().json()["code"]]
 
 
 @pytest.mark.parametrize(

@@ -71,8 +71,7 @@ class Commands:
         `stages`: those that may answer it. A POST needs an Idempotency-Key; the same key and body get the first answer
         again. Errors: Problem 400 idempotency_key_required, 422 invalid, 422 idempotency_key_reused, 503.
         """
-        key = _idempotency_key(request) if request.method == "POST" else uuid.uuid4().hex
-        command_id = derived_id(_mark(who), request.url.path, key)
+        command_id = self.id_of(request, who)
         body_hash = _body_hash(await request.body())
         if request.method == "POST" and (known := await self._known(stages, command_id)):
             return _as_response(known, body_hash)
@@ -83,6 +82,14 @@ class Commands:
         answer = await self._decisions.of(stages, command_id, self._wait_seconds)
         self._metrics[COMMANDS].labels(self._service, kind.type, _outcome(answer)).inc()
         return _as_response(answer, body_hash) if answer else self._pending(command_id, body_hash)
+
+    def id_of(self, request: Request, who: Caller) -> str:
+        """The id of the command that a POST asks for, the same each time it is sent; a PUT asks for another each time.
+
+        Errors: Problem 400 idempotency_key_required, 422 invalid.
+        """
+        key = _idempotency_key(request) if request.method == "POST" else uuid.uuid4().hex
+        return derived_id(_mark(who), request.url.path, key)
 
     async def look_up(self, who: Caller, stages: Sequence[Stage[Any, Any]], ticket: str) -> Response:
         """What `GET /<service>/commands/{ticket}` answers: 202 until decided, then as the POST would have.
