@@ -188,6 +188,8 @@ async def create_promo_code(
     require(who, "partner")
     own_partner(who, partner_id)
     if body.code is not None and (fault := promo_code_fault(body.code)):
+        if answer := await commands.earlier(request, who, STAGES):
+            return answer
         raise invalid("code", fault)
     seed = _seed(has.settings, commands.id_of(request, who))
     return await commands.run(request, who, STAGES, asks.CreatePromoCode, body, partner_id=partner_id, seed=seed)

@@ -144,6 +144,8 @@ async def claim(
     """The rates are those in force when the claim is made, a version that was just published included."""
     require(who, "partner")
     own_partner(who, partner_id)
+    if answer := await commands.earlier(request, who, stages(has.settings)):
+        return answer
     _, program_id = await _in_program(has, partner_id, body.program_id)
     await has.programs_feed.catch_up()
     latest = has.programs.latest(program_id)

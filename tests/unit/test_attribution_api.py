@@ -244,6 +244,16 @@ def test_whoever_tries_codes_gets_one_answer_for_all_that_are_no_links(api: Api,
     assert answers[0].content == answers[1].content and answers[0].headers == answers[1].headers
 
 
+def test_a_key_that_made_a_promo_code_is_no_key_for_one_that_cannot_be(api: Api) -> None:
+    def ask(code: str, key: str) -> Response:
+        body, headers = {"program_id": "message-help", "code": code}, {"idempotency-key": key}
+        return api.call("POST", "/partners/anna/promo-codes", "partner:anna", json=body, headers=headers)
+
+    assert ask("!", "code-1").json()["errors"][0]["field"] == "code"
+    assert [ask("winter", "code-1").status_code, ask("winter", "code-1").status_code] == [201, 201]
+    assert ask("!", "code-1").json()["code"] == "idempotency_key_reused"
+
+
 def test_a_taken_promo_code_is_refused_without_saying_whose_it_is(api: Api) -> None:
     body = {"program_id": "jupsoft", "code": "winter"}
     assert api.call("POST", "/partners/bert/promo-codes", "partner:bert", json=body).status_code == 201

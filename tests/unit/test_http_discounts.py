@@ -112,6 +112,7 @@ def test_a_month_is_verified_and_shown(rewards: Rewards) -> None:
     shown = {"program_id": PROGRAM, "month": "2025-02", "as_of": "2025-02-28T00:00:00Z"}
     assert answer.json() == {**shown, "partners": 2, "assigned": 1, "withheld": 0, "lapsed": 0}
     assert rewards.verify("2025-02-28", key="once").json() == rewards.verify("2025-02-28").json() == answer.json()
+    assert rewards.verify("2025-02-27", key="once").json()["code"] == "idempotency_key_reused"
     assignment = {"account_id": "a-1", "referrals_counted": 6, "percent": 5, "status": "assigned"}
     assert rewards.get("/partners/p-1/discounts", month="2025-02").json() == {
         **shown,

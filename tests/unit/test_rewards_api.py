@@ -180,6 +180,17 @@ def test_claim_repeated_under_its_key_is_the_same_claim(rewards: Rewards) -> Non
     assert rewards.claim("exact", key="k").json()["code"] == "idempotency_key_reused"
 
 
+def test_claim_that_was_answered_is_so_again_whatever_its_checks_would_say_now(rewards: Rewards) -> None:
+    body = {"provider": "exact"}
+    first = rewards.post("/partners/p-1/claims", body, key="k")
+    rewards.happened(activated("p-1", "keycrm"))
+    assert rewards.post("/partners/p-1/claims", body).json()["code"] == "program_required"
+    again = rewards.post("/partners/p-1/claims", body, key="k")
+    assert (again.status_code, again.content) == (201, first.content)
+    assert rewards.claim(program_id="absent", key="k").json()["code"] == "idempotency_key_reused"
+    assert rewards.balance == 11
+
+
 def test_claim_of_the_only_program_needs_no_program_id(rewards: Rewards) -> None:
     assert rewards.post("/partners/p-1/claims", {"provider": "exact"}).json()["credits"] == 4
 

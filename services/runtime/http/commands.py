@@ -83,6 +83,15 @@ class Commands:
         self._metrics[COMMANDS].labels(self._service, kind.type, _outcome(answer)).inc()
         return _as_response(answer, body_hash) if answer else self._pending(command_id, body_hash)
 
+    async def earlier(self, request: Request, who: Caller, stages: Sequence[Stage[Any, Any]]) -> Response | None:
+        """The answer that a POST's Idempotency-Key has got before, if any; `run` by itself gives it again.
+
+        A route with refusals of its own asks here before them, so that a repeat gets its first answer whatever they
+        would say by now, at the price of one more question to Redis. Errors: as `run`.
+        """
+        known = await self._known(stages, self.id_of(request, who))
+        return _as_response(known, _body_hash(await request.body())) if known else None
+
     def id_of(self, request: Request, who: Caller) -> str:
         """The id of the command that a POST asks for, the same each time it is sent; a PUT asks for another each time.
 
