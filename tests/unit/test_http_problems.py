@@ -68,6 +68,11 @@ async def public() -> dict[str, str]:
     return {}
 
 
+@router.post("/public")
+async def public_wish(body: Wish) -> Wish:
+    return body
+
+
 @pytest.fixture(scope="module")
 def client() -> Iterator[TestClient]:
     app, _ = app_over("payouts", router, FakeReader())
@@ -114,6 +119,21 @@ def test_unreadable_body_is_invalid(client: TestClient, raw: bytes) -> None:
     answer = client.post("/payouts/wishes", content=raw, headers={**bearer(), "Content-Type": "application/json"})
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid")
     assert answer.json()["errors"][0]["field"] == "body"
+
+
+@pytest.mark.parametrize("raw", [b"", b"{", b"\xff\xfe", b"{}"])
+@pytest.mark.parametrize("token", [{}, bearer(exp=1), bearer(secret="another" * 8), {"Authorization": "Basic eDp5"}])
+def test_who_may_not_call_learns_nothing_of_a_body(client: TestClient, raw: bytes, token: dict[str, str]) -> None:
+    for path in ("/payouts/wishes", "/payouts/settle"):
+        answer = client.post(path, content=raw, headers={**token, "Content-Type": "application/json"})
+        assert (answer.status_code, answer.json()["code"]) == (401, "unauthorized")
+        assert answer.headers["www-authenticate"].startswith("Bearer")
+
+
+@pytest.mark.parametrize("raw", [b"", b"{", b"\xff\xfe"])
+def test_unreadable_body_of_a_public_route_is_invalid_without_a_token(client: TestClient, raw: bytes) -> None:
+    answer = client.post("/payouts/public", content=raw, headers={"Content-Type": "application/json"})
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid")
 
 
 def test_body_without_content_type_is_invalid(client: TestClient) -> None:

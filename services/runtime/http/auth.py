@@ -138,6 +138,16 @@ async def caller(request: Request, token: Annotated[HTTPAuthorizationCredentials
     return who
 
 
+async def caller_first(request: Request) -> None:
+    """Ask who calls for a request that failed before its route's dependencies did, where the route depends on that.
+
+    Errors: as `caller`.
+    """
+    dependant = getattr(request.scope.get("route"), "dependant", None)
+    if dependant is not None and any(each.call is caller for each in dependant.dependencies):
+        await caller(request, await _bearer(request))
+
+
 TheCaller = Annotated[Caller, Depends(caller)]
 """Parameter type of a route that needs a token: `who: TheCaller`."""
 

@@ -4,7 +4,7 @@ A route raises `Problem`; whatever else goes wrong is turned into one here, so t
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -126,10 +126,29 @@ def _of_http(error: HTTPException) -> Problem:
     return Problem(error.status_code, code, str(error.detail), headers=error.headers)
 
 
-def install(app: FastAPI) -> None:
-    """Make every error of the app a problem document."""
+def _is_unreadable(error: Exception) -> bool:
+    """Whether FastAPI could not make anything of a body, which it reads before it comes to a route's dependencies."""
+    match error:
+        case RequestValidationError():
+            return any(each["type"] == "json_invalid" for each in error.errors())
+        case HTTPException():
+            return error.status_code == HTTPStatus.BAD_REQUEST
+        case _:
+            return False
+
+
+def install(app: FastAPI, authenticate: Callable[[Request], Awaitable[None]]) -> None:
+    """Make every error of the app a problem document.
+
+    `authenticate`: raises the Problem of a caller who may not know what is wrong with a body.
+    """
 
     async def raised(request: Request, error: Exception) -> Response:
+        if _is_unreadable(error):
+            try:
+                await authenticate(request)
+            except Problem as problem:
+                error = problem
         match error:
             case Problem():
                 return error.response()
