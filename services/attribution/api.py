@@ -207,7 +207,7 @@ async def referrals(
 ) -> Page[views.ReferralShown]:
     await _partner(has, who, partner_id)
     at = micros(has.settings.now()) if as_of is None else as_of
-    listed = views.referrals_before(await has.reader.rows(PEOPLE, partner_id), at, program_id)
+    listed = views.referrals_before(await has.reader.rows(PEOPLE, partner_id), as_of, program_id)
     listed = await found_by(search, has.reader, listed, lambda referral: referral.customer_id)
     found = page(
         listed,
@@ -219,7 +219,7 @@ async def referrals(
     customers = await has.reader.states(PEOPLE, customer_ids)
     profiles = await has.reader.states(PERSONS, customer_ids)
     shown = [
-        views.referral_shown(referral, customer, profile.contact, has.programs, at)
+        views.referral_shown(referral, customer, profile.contact, has.programs, at, as_of)
         for referral, customer, profile in zip(found.items, customers, profiles, strict=True)
     ]
     return Page(items=shown, next_cursor=found.next_cursor)

@@ -299,29 +299,29 @@ def of_own(decision: Decision) -> Decision:
     return msgspec.structs.replace(decision, inputs=inputs)
 
 
-def referrals_before(rows: Mapping[str, PersonRow], as_of: int, program_id: str | None = None) -> list[Referral]:
-    """A partner's referrals that were bound strictly before `as_of`."""
+def referrals_before(rows: Mapping[str, PersonRow], as_of: int | None, program_id: str | None = None) -> list[Referral]:
+    """A partner's referrals that were bound strictly before `as_of`; None: all, those of a clock ahead of ours too."""
     return [
         row
         for row in rows.values()
-        if isinstance(row, Referral) and row.listed and row.attributed_at < as_of
+        if isinstance(row, Referral) and row.listed and (as_of is None or row.attributed_at < as_of)
         if program_id in (None, row.program_id)
     ]
 
 
 def referral_shown(
-    referral: Referral, customer: Person, contact: Contact, programs: Programs, as_of: int
+    referral: Referral, customer: Person, contact: Contact, programs: Programs, at: int, as_of: int | None
 ) -> ReferralShown:
-    """One line of the page Referrals."""
-    accounts = customer.accounts.values()
+    """One line of the page Referrals: `status` at an instant, accounts created strictly before `as_of` (None: all)."""
+    created = [account.created_at for account in customer.accounts.values() if account.created_at is not None]
     return ReferralShown(
         customer_id=referral.customer_id,
         signed_up_at=referral.signed_up_at,
         name=contact.name,
         email=contacts.shown(contact.email),
         phone=contacts.shown(contact.phone),
-        accounts=sum(account.created_at is not None and account.created_at < as_of for account in accounts),
-        status="active" if _is_active(referral, programs, as_of) else "inactive",
+        accounts=sum(as_of is None or created_at < as_of for created_at in created),
+        status="active" if _is_active(referral, programs, at) else "inactive",
         program_id=referral.program_id,
     )
 

@@ -13,7 +13,7 @@ from httpx import Response
 from schemas import events, internal
 from schemas.events import Event
 from schemas.ids import derived_id
-from schemas.moments import DAY, format_instant, micros, parse_instant
+from schemas.moments import DAY, SECOND, format_instant, micros, parse_instant
 from schemas.programs import Programs, shipped
 from services.attribution import signer_of
 from services.attribution.api import create_app
@@ -436,6 +436,25 @@ def test_referrals_as_of_a_time_count_what_was_strictly_before(api: Api) -> None
     query = {"as_of": "2025-03-02T00:00:00Z"}
     items = api.call("GET", "/partners/anna/referrals", "partner:anna", params=query).json()["items"]
     assert [(each["customer_id"], each["accounts"]) for each in items] == [("c-1", 0)]
+
+
+def test_referrals_without_a_time_count_what_a_clock_ahead_of_ours_has_dated(api: Api) -> None:
+    now = micros(settings().now())
+    soon = format_instant(now + 120 * SECOND)
+    bring(api, "c-1", "2025-03-01T00:00:00Z")
+    bring(api, "c-2", soon)
+    api.happened(events.AccountCreated(customer_id="c-1", account_id="a-1"), soon)
+    span = (now + 120 * SECOND, None)
+    api.happened(
+        events.ActivityChanged(partner_id="anna", program_id="keycrm", customer_id="c-2", earning=(span,)), soon
+    )
+
+    def shown(**query: str) -> list[tuple[str, int, str]]:
+        items = api.call("GET", "/partners/anna/referrals", "partner:anna", params=query).json()["items"]
+        return [(each["customer_id"], each["accounts"], each["status"]) for each in items]
+
+    assert shown() == [("c-2", 0, "inactive"), ("c-1", 1, "active")]
+    assert shown(as_of=format_instant(now)) == [("c-1", 0, "active")]
 
 
 def test_a_referral_is_active_in_its_earning_spans(api: Api) -> None:
