@@ -156,7 +156,7 @@ def wallet(made: World, partner_id: str, as_of: int | None = None) -> list[dict[
     state = asyncio.run(reader.state(WALLETS, partner_id))
     rows = asyncio.run(reader.rows(WALLETS, partner_id))
     purses = None if as_of is None else views.purses_before(rows.values(), as_of)
-    shown = views.wallet(state, micros(settings().now()) if as_of is None else as_of, purses)
+    shown = views.wallet(state, micros(settings().now()) if as_of is None else as_of, as_of, purses)
     return [credit.model_dump() for credit in shown.credits]
 
 

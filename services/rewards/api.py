@@ -67,7 +67,7 @@ async def wallet(partner_id: Id, who: TheCaller, has: TheResources, as_of: AsOf 
     if as_of is None:
         return views.wallet(state, micros(has.settings.now()))
     rows = await has.reader.rows(WALLETS, partner_id)
-    return views.wallet(state, as_of, views.purses_before(rows.values(), as_of))
+    return views.wallet(state, as_of, as_of, views.purses_before(rows.values(), as_of))
 
 
 @router.get("/partners/{partner_id}/store", summary="What a partner's credits buy")

@@ -74,11 +74,11 @@ def _expired(bonus: Bonus, partner_id: str) -> Emit:
     return Emit(derived_id("evt", bonus.bonus_id, "expired"), bonus.expires_at, expired)
 
 
-def remaining(bonus: Bonus, before: int) -> int:
-    """What was left of a bonus by what was used of it strictly before an instant; nothing once it has expired."""
-    if bonus.expires_at <= before:
+def remaining(bonus: Bonus, at: int, as_of: int | None = None) -> int:
+    """What is left of a bonus by what was used of it strictly before `as_of` (None: at all); nothing once expired."""
+    if bonus.expires_at <= at:
         return 0
-    return bonus.minor - sum(used.minor for used in bonus.uses if used.at < before)
+    return bonus.minor - sum(used.minor for used in bonus.uses if as_of is None or used.at < as_of)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,16 +95,12 @@ class Movement:
     customer_id: str | None = None
 
 
-def movements(wallet: Wallet, before: int) -> Iterator[Movement]:
-    """Every movement of the partner's bonuses strictly before an instant (an expiry: at it or before), in no order."""
+def movements(wallet: Wallet, at: int) -> Iterator[Movement]:
+    """Every movement of the partner's bonuses, in no order. `at`: when an expiry has come to pass."""
     for bonus in wallet.bonuses:
         of = (bonus.program_id, bonus.bonus_id)
-        if bonus.granted_at < before:
-            yield Movement("bonus.granted", bonus.granted_at, *of, bonus.minor, bonus.currency)
+        yield Movement("bonus.granted", bonus.granted_at, *of, bonus.minor, bonus.currency)
         for used in bonus.uses:
-            if used.at < before:
-                yield Movement(
-                    "bonus.used", used.at, *of, used.minor, bonus.currency, used.payment_id, used.customer_id
-                )
-        if bonus.expires_at <= before and bonus.remaining:
+            yield Movement("bonus.used", used.at, *of, used.minor, bonus.currency, used.payment_id, used.customer_id)
+        if bonus.expires_at <= at and bonus.remaining:
             yield Movement("bonus.expired", bonus.expires_at, *of, bonus.remaining, bonus.currency)

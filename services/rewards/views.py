@@ -115,9 +115,13 @@ class Movement(BaseModel):
     invoice_id: Id | None = None
 
 
-def wallet(state: Wallet, at: int, purses: Mapping[str, Purse] | None = None) -> WalletShown:
-    """The wallet at an instant: bonuses granted before it that expire after it. `purses`: those of that instant."""
-    usable = [bonus for bonus in state.bonuses if bonus.granted_at < at < bonus.expires_at]
+def wallet(state: Wallet, at: int, as_of: int | None = None, purses: Mapping[str, Purse] | None = None) -> WalletShown:
+    """The wallet at an instant: bonuses granted and used strictly before `as_of` (None: all) that expire after `at`.
+
+    `purses`: those as of that instant; None: the running balances.
+    """
+    granted = [bonus for bonus in state.bonuses if as_of is None or bonus.granted_at < as_of]
+    usable = [bonus for bonus in granted if at < bonus.expires_at]
     return WalletShown(
         credits=[
             CreditBalance(program_id=program_id, balance=purse.balance)
@@ -127,7 +131,7 @@ def wallet(state: Wallet, at: int, purses: Mapping[str, Purse] | None = None) ->
             BonusShown(
                 bonus_id=bonus.bonus_id,
                 program_id=bonus.program_id,
-                remaining=Money(minor=bonuses.remaining(bonus, at), currency=bonus.currency),
+                remaining=Money(minor=bonuses.remaining(bonus, at, as_of), currency=bonus.currency),
                 expires_at=bonus.expires_at,
             )
             for bonus in sorted(usable, key=lambda bonus: (bonus.expires_at, bonus.bonus_id))

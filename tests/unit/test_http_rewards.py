@@ -1,11 +1,12 @@
 """What rewards' API shows of a wallet."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 
-from schemas.moments import DAY, format_instant, parse_instant
+from schemas.moments import DAY, SECOND, format_instant, micros, parse_instant
 from services.rewards.api import create_app
 from services.rewards.rules import WALLETS
 from services.rewards.state import Bonus, BonusUse, Wallet
@@ -67,3 +68,19 @@ def test_wallet_shows_what_is_left_of_a_bonus_at_a_time(client: TestClient) -> N
         answer = client.get("/rewards/partners/p-1/wallet", params={"as_of": format_instant(at)}, headers=bearer())
         left[at] = answer.json()["bonuses"][0]["remaining"]["minor"]
     assert left == {use.at: 50_000, use.at + 1: 20_000}
+
+
+def test_wallet_and_history_without_a_time_hold_what_a_clock_ahead_of_ours_has_dated(client: TestClient) -> None:
+    now = micros(settings().now())
+    soon = now + 120 * SECOND
+    use = BonusUse(soon, 30_000, "cp_1", "c-1")
+    bonus = Bonus("bon_1", "message-help", "EUR", soon, 50_000, 20_000, soon + 60 * DAY, (use,))
+    reader = client.app.state.resources.reader  # type: ignore[attr-defined]
+    reader.by_key[(WALLETS.name, "p-1")] = Wallet(("message-help",), (bonus,))
+
+    def get(page: str, **query: str) -> Any:
+        return client.get(f"/rewards/partners/p-1/{page}", params=query, headers=bearer()).json()
+
+    assert [each["remaining"]["minor"] for each in get("wallet")["bonuses"]] == [20_000]
+    assert get("wallet", as_of=format_instant(now))["bonuses"] == []
+    assert {each["type"] for each in get("history")["items"]} == {"bonus.granted", "bonus.used"}
