@@ -58,7 +58,7 @@ Evidence = Annotated[str, Field(strict=True, min_length=1, max_length=8192)]
 PUBLICATION_LOOKS, LOOK_SECONDS = 200, 0.01
 """How long a publication's answer waits for the version to come back from the topic: 2 seconds."""
 
-_DATE = re.compile(r"\d{4}-\d\d-\d\d")
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
 class PartnerBody(Body):

@@ -45,7 +45,7 @@ router.include_router(lists_api.router)
 ACTIVATION_LOOKS, LOOK_SECONDS = 40, 0.05
 """How long a partner's first request waits for an activation that is still on its way from attribution: 2 seconds."""
 
-_DATE = re.compile(r"\d{4}-\d\d-\d\d")
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
 def create_app(settings: Settings, resources: Resources | None = None) -> FastAPI:

@@ -42,14 +42,14 @@ from services.runtime.http import (
 
 router = APIRouter()
 
-_DATE = re.compile(r"\d{4}-\d\d-\d\d")
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
 class VerificationBody(Body):
     """`date`: the day that verifies its month in the program, not after today there."""
 
     program_id: Id
-    date: Annotated[str, Field(strict=True, pattern=r"^\d{4}-\d\d-\d\d$", examples=["2026-02-28"])]
+    date: Annotated[str, Field(strict=True, pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$", examples=["2026-02-28"])]
 
 
 class UseBody(Body):

@@ -16,7 +16,7 @@ from schemas.topics import BY_NAME, DEAD_LETTERS, Topic
 from services.runtime.settings import Settings
 from services.runtime.topic_log import Entry, entries
 
-_POSITION = re.compile(r"(\d{1,4}):(\d{1,18})")
+_POSITION = re.compile(r"([0-9]{1,4}):([0-9]{1,18})")
 _ID = TypeAdapter[str](Id)
 
 

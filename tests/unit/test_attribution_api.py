@@ -543,6 +543,7 @@ def test_statistics_count_clicks_and_signups_of_a_period(api: Api) -> None:
         {"to": "2025-02-30"},
         {"from": "2025-1-1"},
         {"from": "1735689600"},
+        {"from": "２０２５-01-01"},
         {"since": "2025-01-01"},
     ],
 )

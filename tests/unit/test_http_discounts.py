@@ -129,6 +129,8 @@ def test_a_month_is_verified_and_shown(rewards: Rewards) -> None:
         (PROGRAM, "2025-13-28", 422, "not_a_verification_day"),
         (PROGRAM, "9000-01-28", 422, "not_a_verification_day"),
         (PROGRAM, "28.02.2025", 422, "invalid"),
+        (PROGRAM, "２０２５-02-28", 422, "invalid"),
+        (PROGRAM, "2025-02-٢٨", 422, "invalid"),
         ("unheard-of", "2025-02-28", 404, "not_found"),
     ],
 )
@@ -227,7 +229,7 @@ def test_who_becomes_a_partner_after_a_month_was_decided_has_no_part_in_it(rewar
     assert rewards.get("/partners/p-3/discounts", by=own, month="2025-03").json()["withheld"] == "pending_payment"
 
 
-@pytest.mark.parametrize("month", ["2025", "2025-13", "2025-2", "february", "2025-02-28"])
+@pytest.mark.parametrize("month", ["2025", "2025-13", "2025-2", "february", "2025-02-28", "２０２５-02", "2025-٠٢"])
 def test_a_month_is_written_as_one(rewards: Rewards, month: str) -> None:
     answer = rewards.get("/partners/p-1/discounts", month=month)
     assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "month")

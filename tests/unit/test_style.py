@@ -156,6 +156,13 @@ def test_money_and_time_read_no_clock_and_no_float(path: Path) -> None:
     assert _impurities(path) == []
 
 
+@pytest.mark.parametrize("path", PRODUCTION, ids=_name)
+def test_digits_of_a_pattern_are_those_of_ascii(path: Path) -> None:
+    """`\\d` is a digit of any script: one day, written twice, would be two."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    assert [line for line in lines if r"\d" in line and "re.ASCII" not in line] == []
+
+
 def test_purity_looks_at_rules_of_every_service_there_is() -> None:
     there = {path.parent.name for path in (ROOT / "services").glob("*/state.py")} & FOUR
     assert {path.parent.name for path in PURE} >= there
