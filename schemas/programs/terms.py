@@ -4,17 +4,41 @@
 terms matches them exhaustively. A document has versions; which one prices a referral is `pricing`.
 """
 
+import re
 from functools import cache, cached_property
 from typing import Annotated, Any, Literal, TypeVar, cast
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, available_timezones
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from schemas.ids import Id
 from schemas.moments import Instant
 from schemas.money import ExactDecimal, Money, PositiveMoney, Rate
 
 T = TypeVar("T", bound="Document")
+
+MAX_DESTINATION_CHARACTERS = 2048
+_STANDARD_PORT = {"http": ":80", "https": ":443"}
+_UNPRINTABLE = re.compile(r"[\x00-\x20\x7f\\]")
+
+
+def destination_host(destination: str) -> str | None:
+    """Where an absolute http or https address leads: its host, with a port that is not the scheme's own.
+
+    None for any other text, and for what two readers could take for two addresses: user names, backslashes, blanks,
+    characters beyond ASCII.
+    """
+    if len(destination) > MAX_DESTINATION_CHARACTERS or _UNPRINTABLE.search(destination) or not destination.isascii():
+        return None
+    try:
+        parts = urlsplit(destination)
+        named = parts.hostname and parts.port != 0  # reading a port raises ValueError where it is none
+    except ValueError:
+        return None
+    if parts.scheme not in _STANDARD_PORT or not named or "@" in parts.netloc:
+        return None
+    return parts.netloc.lower().removesuffix(_STANDARD_PORT[parts.scheme])
 
 
 @cache
@@ -24,7 +48,11 @@ def _zones() -> frozenset[str]:
 
 
 class Document(BaseModel):
-    """A part of a program document: unknown fields are refused, so that a typing error is not a silent default."""
+    """A part of a program document: unknown fields are refused, so that a typing error is not a silent default.
+
+    A check of a value that earlier versions took holds for what is published (context `WIRE`) alone: a document that
+    is on the log must stay readable.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -42,6 +70,13 @@ class Attribution(Document):
     account_required: bool = Field(False, description="a partner must own an account before activating")
     default_destination: str = Field(description="where a link leads when the partner names nothing else")
     destination_hosts: tuple[str, ...] = Field((), description="hosts that a partner's links may lead to")
+
+    @field_validator("default_destination")
+    @classmethod
+    def _address(cls, destination: str, info: ValidationInfo) -> str:
+        if info.context and destination_host(destination) is None:
+            raise ValueError("write an http or https address in ASCII, like https://crm.example.com/signup")
+        return destination
 
 
 class Tier(Document):

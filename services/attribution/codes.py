@@ -5,24 +5,18 @@ Links and promo codes share one space of names, compared trimmed and without reg
 
 import base64
 import hashlib
-import re
 import unicodedata
-from urllib.parse import urlsplit
 
 from schemas import events, internal
 from schemas.events import Event
 from schemas.ids import derived_id
-from schemas.programs.terms import Program
+from schemas.programs.terms import Program, destination_host
 from services.attribution.state import Code
 from services.runtime.stage import Answer, Change, Context, Emit, refused
 
 PROMO_CHARACTERS = (3, 64)
-MAX_DESTINATION_CHARACTERS = 2048
 LINK_BYTES, PROMO_BYTES = 10, 6
 """Of a derived code: 80 bits cannot be guessed; a promo code is typed by people, so 48 bits have to do."""
-
-_STANDARD_PORT = {"http": ":80", "https": ":443"}
-_UNPRINTABLE = re.compile(r"[\x00-\x20\x7f\\]")
 
 
 def normalised(code: str) -> str:
@@ -46,20 +40,8 @@ def derived_code(seed: str, size_bytes: int) -> str:
 
 
 def destination_allowed(program: Program, destination: str) -> bool:
-    """Whether a partner's link may lead there: http or https, to exactly one of the program's hosts.
-
-    Refused is whatever two readers could take for two addresses: user names, backslashes, blanks, foreign ports.
-    """
-    if len(destination) > MAX_DESTINATION_CHARACTERS or _UNPRINTABLE.search(destination) or not destination.isascii():
-        return False
-    try:
-        parts = urlsplit(destination)
-    except ValueError:
-        return False
-    if parts.scheme not in _STANDARD_PORT:
-        return False
-    host = parts.netloc.lower().removesuffix(_STANDARD_PORT[parts.scheme])
-    return host in {allowed.lower() for allowed in program.attribution.destination_hosts}
+    """Whether a partner's link may lead there: http or https, to exactly one of the program's hosts."""
+    return destination_host(destination) in {allowed.lower() for allowed in program.attribution.destination_hosts}
 
 
 def step(context: Context[Code], state: Code, event: Event) -> Change[Code, Code]:

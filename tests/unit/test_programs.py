@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 import schemas.programs
 from schemas.events import ProgramPublished
-from schemas.moments import parse_instant
+from schemas.moments import WIRE, parse_instant
 from schemas.programs import SHIPPED, NotYetPublished, Programs, shipped
 from schemas.programs.terms import Credits, MonthlyDiscount, Program, Share
 
@@ -33,7 +33,7 @@ def _changed(program_id: str, path: str, value: Any = ...) -> dict[str, Any]:
 
 def _faults(document: dict[str, Any]) -> list[str]:
     with pytest.raises(ValidationError) as caught:
-        Program.model_validate(document)
+        Program.model_validate(document, context=WIRE)
     return [".".join(map(str, error["loc"])) for error in caught.value.errors()]
 
 
@@ -135,6 +135,51 @@ def test_terms_are_found_by_their_kind() -> None:
 )
 def test_what_is_wrong_in_a_document_is_named(program_id: str, path: str, value: Any, fault: str) -> None:
     assert _faults(_changed(program_id, path, value)) == [fault]
+
+
+@pytest.mark.parametrize(
+    "destination",
+    [
+        *("", "/signup", "signup", "//crm.example.com/", "https:", "https://", "https:///signup", "https:/signup"),
+        *("javascript:alert(1)", "data:text/html,x", "ftp://crm.example.com/", "https://:443/", "https://?a=b"),
+        *("https://crm.example.com/é", "https://crm.example.com/при", "https://crm.еxample.com/"),
+        *("https://crm.example.com/\r\nSet-Cookie: a=b", "https://crm.example.com/\x00", " https://crm.example.com/"),
+        *("https://crm.example.com\\@evil.example/", "https://user@crm.example.com/", "https://[crm.example.com/"),
+        *("https://crm.example.com:port/", "https://crm.example.com:99999/", "https://crm.example.com/" + "x" * 2048),
+    ],
+)
+def test_links_lead_to_an_address_unless_the_partner_names_another(destination: str) -> None:
+    document = _changed("keycrm", "attribution.default_destination", destination)
+    assert _faults(document) == ["attribution.default_destination"]
+
+
+@pytest.mark.parametrize(
+    "destination",
+    [
+        *(
+            "https://crm.example.com",
+            "http://crm.example.com/a?b=c#d",
+            "HTTPS://CRM.example.com/",
+            "http://localhost:3000/",
+        ),
+        *(
+            "https://elsewhere.example.com/",
+            "http://127.0.0.1/",
+            "http://[::1]:8080/",
+            "https://crm.example.com/%D0%BF",
+        ),
+    ],
+)
+def test_the_default_address_may_be_on_any_host(destination: str) -> None:
+    document = _changed("keycrm", "attribution.default_destination", destination)
+    assert Program.model_validate(document, context=WIRE).attribution.default_destination == destination
+
+
+@pytest.mark.parametrize(("path", "value"), [("attribution.default_destination", "/signup")])
+def test_document_that_is_on_the_log_stays_readable(path: str, value: Any) -> None:
+    document = _changed("keycrm", path, value)
+    published = ProgramPublished(program_id="keycrm", version=1, effective_at=0, document=document)
+    assert _versions(published).version("keycrm", 1).as_document() == document
 
 
 def test_kind_of_terms_stands_once() -> None:

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from starlette.responses import Response
 
 from schemas.ids import Id
+from schemas.moments import WIRE
 from schemas.programs.differences import differences
 from schemas.programs.terms import Program
 from services.portal.client import ApiRefused
@@ -122,7 +123,7 @@ def _next(document: dict[str, Any]) -> dict[str, Any]:
 def _checked(document: dict[str, Any]) -> Program:
     """Errors: ApiRefused 422 that names each field at fault."""
     try:
-        return Program.model_validate(document)
+        return Program.model_validate(document, context=WIRE)
     except ValidationError as error:
         faults = tuple(
             (".".join(map(str, fault["loc"])), fault["msg"].removeprefix("Value error, ")) for fault in error.errors()
