@@ -56,10 +56,10 @@ class _Charged(Payload):
 
 
 class Click(BaseModel):
-    """One click that the platform remembered itself."""
+    """One click that the platform remembered itself. `code`: any text, since a visitor may write it into an address."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
-    code: Annotated[str, Field(strict=True, min_length=1, max_length=256)]
+    code: Annotated[str, Field(strict=True)]
     clicked_at: Instant
 
 

@@ -15,6 +15,8 @@ from services.attribution.state import Code
 from services.runtime.stage import Answer, Change, Context, Emit, refused
 
 PROMO_CHARACTERS = (3, 64)
+MAX_KEY_CHARACTERS = 4096
+"""More than any code has once it is normalised, where one character may become several."""
 LINK_BYTES, PROMO_BYTES = 10, 6
 """Of a derived code: 80 bits cannot be guessed; a promo code is typed by people, so 48 bits have to do."""
 

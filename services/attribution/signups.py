@@ -6,7 +6,7 @@ from schemas import events, internal
 from schemas.ids import derived_id
 from services.attribution import contacts
 from services.attribution.binding import Evidence, Newcomer, Owner, Partner, decide
-from services.attribution.codes import normalised
+from services.attribution.codes import MAX_KEY_CHARACTERS, normalised
 from services.attribution.state import Code, Decision, Person, PersonRow, Shown, Signup
 from services.runtime.stage import Change, Context, Emit
 
@@ -54,15 +54,22 @@ def as_partner(person: Shown | None) -> Partner:
 
 
 def _evidence(context: Context[PersonRow], data: events.CustomerSignedUp) -> Evidence:
-    """Everything that may say who brought the customer; blank fields are no evidence."""
+    """Everything that may say who brought the customer; blank fields are no evidence.
+
+    A text that is too long for a code is cut: unknown it is either way, and the decision keeps what it looked at.
+    """
     token = (data.click_token or "").strip()
     in_token = context.peek(CLICK_TOKENS, token) if token else None
     told = [(click.code, click.clicked_at) for click in data.clicks or ()]
     return Evidence(
-        clicks=frozenset((normalised(code), at) for code, at in (*told, *(in_token or ()))),
-        promo_code=normalised(data.promo_code or "") or None,
+        clicks=frozenset((_written(code), at) for code, at in (*told, *(in_token or ()))),
+        promo_code=_written(data.promo_code or "") or None,
         cookie="absent" if not token else "invalid" if in_token is None else "valid",
     )
+
+
+def _written(code: str) -> str:
+    return normalised(code)[:MAX_KEY_CHARACTERS]
 
 
 def _outcome(customer_id: str, at: int, decision: Decision) -> tuple[Emit, ...]:

@@ -198,7 +198,7 @@ REFUSED: list[tuple[str, dict[str, Any]]] = [
     ("payment.succeeded", {"trial": "yes"}),
     ("subscription.trial_started", {"trial_ends_at": 1}),
     ("payment.dispute_closed", {"outcome": "draw"}),
-    ("customer.signed_up", {"clicks": [{"code": "", "clicked_at": "2026-01-01T00:00:00Z"}]}),
+    ("customer.signed_up", {"clicks": [{"code": 7, "clicked_at": "2026-01-01T00:00:00Z"}]}),
 ]
 
 

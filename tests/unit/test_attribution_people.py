@@ -325,6 +325,22 @@ def test_a_signup_through_a_link_is_bound_and_listed_with_the_partner(bench: Ben
     assert (row.listed, row.signed_up_at, row.earning) == (True, START + DAY, None)
 
 
+@pytest.mark.parametrize("odd", ["", " ", "\x00", "x" * 257, "ﷺ" * 50_000, "{code}" + " " * 300 + "x"])
+def test_a_click_with_any_text_for_a_code_is_set_aside_as_an_unknown_one(bench: Bench, odd: str) -> None:
+    code = create_link(bench).body["code"]
+    clicks = (
+        events.Click(code=odd.format(code=code), clicked_at=START),
+        events.Click(code=code, clicked_at=START + SECOND),
+    )
+    assert isinstance(sign_up(bench, clicks=clicks), events.ReferralAttributed)
+    declined = sign_up(bench, "carl", clicks=clicks[:1], promo_code=odd)
+    assert isinstance(declined, events.ReferralDeclined)
+    assert declined.reason == "unknown_code"
+    decision = bench.state("attribution.people", "carl").decision
+    assert [click["taken_as"] for click in decision.inputs["clicks"]] == ["unknown_code"]
+    assert len(str(decision.inputs)) < 20_000
+
+
 def test_a_signup_with_the_cookies_value_is_bound(bench: Bench) -> None:
     code = create_link(bench).body["code"]
     value = signer_of(settings()).write(Visit("visitor").clicked(code, START))

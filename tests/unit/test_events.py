@@ -246,6 +246,22 @@ def test_signup_gives_evidence_in_any_order() -> None:
     assert not data.existing_customer
 
 
+@pytest.mark.parametrize("code", ["", " ", "x" * 100_000, "\x00", "код"])
+def test_a_click_may_have_any_text_for_a_code(code: str) -> None:
+    clicks = [{"code": code, "clicked_at": "2026-02-02T00:00:00Z"}]
+    data = parse_event(_event(type="customer.signed_up", data={"customer_id": "c-1", "clicks": clicks})).data
+    assert isinstance(data, CustomerSignedUp)
+    assert data.clicks is not None
+    assert data.clicks[0].code == code
+
+
+@pytest.mark.parametrize("code", [None, 7, True, ["a"], {}])
+def test_a_clicks_code_is_text(code: Any) -> None:
+    clicks = [{"code": code, "clicked_at": "2026-02-02T00:00:00Z"}]
+    value = _event(type="customer.signed_up", data={"customer_id": "c-1", "clicks": clicks})
+    assert _fault(value) == ("invalid_field", "data.clicks.0.code")
+
+
 def test_value_is_a_cloudevent_without_empty_fields() -> None:
     written = orjson.loads(event_json(parse_event(_payment(account_id=None, trial=True))))
     assert written == {
