@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal, TypeVar, cast
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, available_timezones
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from schemas.ids import Id
 from schemas.moments import Instant
@@ -268,14 +269,14 @@ class Program(Document):
         return name
 
     @model_validator(mode="after")
-    def _one_term_a_kind(self) -> "Program":
+    def _fits_together(self) -> "Program":
         kinds = [term.kind for term in self.terms]
         if len(set(kinds)) != len(kinds):
-            raise ValueError("name each kind of terms once")
+            raise _fault_at("terms", "name each kind of terms once")
         if self.providers and "credits" not in kinds:
-            raise ValueError("providers belong to a program with credits")
+            raise _fault_at("providers", "providers belong to a program with credits")
         if {"share", "credits"} <= set(kinds):
-            raise ValueError("a program pays a share of payments or credits, not both")
+            raise _fault_at("terms", "a program pays a share of payments or credits, not both")
         return self
 
     @property
@@ -294,3 +295,22 @@ class Program(Document):
     def as_document(self) -> dict[str, Any]:
         """The document as JSON holds it."""
         return self.model_dump(mode="json", exclude_none=True)
+
+
+def _fault_at(field: str, says: str) -> ValidationError:
+    """What is wrong between fields, as an error of the one to mend."""
+    fault = {"type": PydanticCustomError("terms", says), "loc": (field,), "input": None}
+    return ValidationError.from_exception_data("Program", [fault])  # type: ignore[list-item]
+
+
+def place_of(location: tuple[int | str, ...]) -> tuple[int | str, ...]:
+    """Where in a document an error of pydantic's lies: it also names the kind of a term, which is no step there."""
+    return (*location[:2], *location[3:]) if location[:1] == ("terms",) else location
+
+
+def faults(error: ValidationError) -> list[tuple[str, str]]:
+    """The fields of a document that are at fault, each as it stands there and dotted, and what is wrong with it."""
+    return [
+        (".".join(map(str, place_of(each["loc"]))), each["msg"].removeprefix("Value error, "))
+        for each in error.errors()
+    ]

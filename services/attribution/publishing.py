@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from schemas import commands, events
 from schemas.ids import derived_id
 from schemas.moments import SECOND, WIRE
-from schemas.programs.terms import Program
+from schemas.programs.terms import Program, faults
 from services.attribution.partnership import PersonChange
 from services.attribution.state import Person, Version
 from services.runtime.stage import Answer, Change, Emit, invalid
@@ -29,11 +29,8 @@ def publish(state: Person, asked: commands.PublishProgram, at: int) -> PersonCha
     try:
         program = Program.model_validate({**asked.document, "version": number}, context=WIRE)
     except ValidationError as error:
-        faults = [
-            {"field": ".".join(map(str, each["loc"])) or "body", "message": each["msg"].removeprefix("Value error, ")}
-            for each in error.errors()
-        ]
-        body = {"code": "invalid", "detail": "The document is no valid program.", "errors": faults}
+        errors = [{"field": field, "message": message} for field, message in faults(error)]
+        body = {"code": "invalid", "detail": "The document is no valid program.", "errors": errors}
         return Change(answers=(Answer(asked, 422, body),))
     if program.program_id != asked.partner_id:
         return Change(answers=(invalid(asked, "program_id", "This is not the program's id in the address."),))

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 from pydantic import ValidationError
 
 from schemas.moments import WIRE
-from schemas.programs.terms import Program
+from schemas.programs.terms import Program, place_of
 
 Place = tuple[str | int, ...]
 """Where something stands in a document: names of fields and positions in lists."""
@@ -23,8 +23,6 @@ _PATTERNS = {
     "currency": 'an ISO 4217 code in capitals, like "USD"',
     "program_id": "1 to 128 of letters, digits and ._:@-",
 }
-_WHOLE_DOCUMENT = {"providers": "providers", "share": "terms", "terms": "terms"}
-"""Which field a fault of the document as a whole is about, by a word of its message."""
 _SYNTAX = {
     "Expecting property name": "write the name of a field in double quotes; no comma after the last one",
     "Illegal trailing comma": "no comma after the last one",
@@ -74,8 +72,7 @@ class ProgramFile:
         """What an API answered 422, as faults of this file. `errors`: its `{field, message}`."""
         faults = []
         for error in errors:
-            steps = tuple(int(step) if step.isdigit() else step for step in error["field"].split("."))
-            place = _in_document(steps, self.document)
+            place = tuple(int(step) if step.isdecimal() else step for step in error["field"].split("."))
             faults.append(Fault(_line(place, self.lines), _dotted(place), error["message"]))
         return DocumentRefused(self.file, faults)
 
@@ -176,18 +173,6 @@ def _go_on(inside: _Open) -> None:
         inside.step += 1
 
 
-def _in_document(steps: Place, document: Any) -> Place:
-    """The place that a validation speaks of: it also names the kind of a term, which is no step in the document."""
-    place: list[str | int] = []
-    here = document
-    for step in steps:
-        if isinstance(here, dict) and here.get("kind") == step and step not in here:
-            continue
-        place.append(step)
-        here = _child(here, step)
-    return tuple(place)
-
-
 def _child(value: Any, step: str | int) -> Any:
     """A field of an object or an item of a list; None where there is no such thing."""
     if isinstance(value, dict):
@@ -218,11 +203,8 @@ def _causes(errors: list[Any]) -> list[Any]:
 
 
 def _fault(error: Any, document: dict[str, Any], lines: dict[Place, int]) -> Fault:
-    place = _in_document(error["loc"], document)
-    says = _cure(error, place, document)
-    if not place:
-        place = next(((field,) for word, field in _WHOLE_DOCUMENT.items() if word in says), ())
-    return Fault(_line(place, lines), _dotted(place), says)
+    place = place_of(error["loc"])
+    return Fault(_line(place, lines), _dotted(place), _cure(error, place, document))
 
 
 def _cure(error: Any, place: Place, document: dict[str, Any]) -> str:

@@ -87,7 +87,7 @@ def test_what_a_document_may_not_say_is_refused_with_its_field_and_stays_in_the_
     sent = _sent(desk.get("/admin/programs/jupsoft").text) | {"terms.0.tiers.0.rate": "a lot", "timezone": "Nowhere"}
     shown = desk.http.post("/admin/programs/jupsoft/difference", data=sent)
     assert shown.status_code == 422
-    assert "terms.0.share.tiers.0.rate" in shown.text
+    assert "terms.0.tiers.0.rate" in shown.text
     assert 'value="Nowhere"' in shown.text
 
 

@@ -478,7 +478,9 @@ def test_a_version_takes_effect_later_but_never_earlier(bench: Bench) -> None:
         ({"enabled": "perhaps"}, "enabled"),
         ({"colour": "red"}, "colour"),
         ({"effective_at": "2025-03-01"}, "effective_at"),
-        ({"terms": [{"kind": "share", "tiers": []}]}, "terms.0.share.tiers"),
+        ({"terms": [{"kind": "share", "tiers": []}]}, "terms.0.tiers"),
+        ({"terms": [{"kind": "share", "tiers": [{"from_clients": 1, "rate": 0.1}]}]}, "terms.0.tiers.0.rate"),
+        ({"terms": KEYCRM.as_document()["terms"] * 2}, "terms"),
     ],
 )
 def test_a_document_that_is_none_is_refused_with_its_field(bench: Bench, change: dict[str, Any], field: str) -> None:

@@ -389,11 +389,9 @@ def test_what_only_the_publication_can_refuse_is_shown_at_its_line(bench: Bench,
     assert f"{file}:{stands}: effective_at: A version cannot take effect in the past." in answer.stderr
 
 
-def test_a_refusal_by_the_name_of_a_term_is_found_in_the_file() -> None:
+def test_a_refusal_of_the_api_is_found_in_the_file() -> None:
     asked = read_program(EXAMPLE)
-    refused = asked.refused(
-        [{"field": "terms.0.share.window.months", "message": "no"}, {"field": "body", "message": "no"}]
-    )
+    refused = asked.refused([{"field": "terms.0.window.months", "message": "no"}, {"field": "body", "message": "no"}])
     lines = EXAMPLE.read_text().splitlines()
     assert [(fault.field, fault.line) for fault in refused.faults] == [("terms.0.window.months", 19), ("body", 1)]
     assert '"months"' in lines[18]

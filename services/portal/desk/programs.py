@@ -11,7 +11,7 @@ from starlette.responses import Response
 from schemas.ids import Id
 from schemas.moments import WIRE
 from schemas.programs.differences import differences
-from schemas.programs.terms import Program
+from schemas.programs.terms import Program, faults
 from services.portal.client import ApiRefused
 from services.portal.desk.form import Forms
 from services.portal.desk.pages import DeskPage, with_menu
@@ -125,7 +125,4 @@ def _checked(document: dict[str, Any]) -> Program:
     try:
         return Program.model_validate(document, context=WIRE)
     except ValidationError as error:
-        faults = tuple(
-            (".".join(map(str, fault["loc"])), fault["msg"].removeprefix("Value error, ")) for fault in error.errors()
-        )
-        raise ApiRefused(422, "invalid", "The document is not valid.", faults) from None
+        raise ApiRefused(422, "invalid", "The document is not valid.", tuple(faults(error))) from None
