@@ -15,7 +15,7 @@ from pydantic_core import PydanticCustomError
 
 from schemas.ids import Id
 from schemas.moments import Instant
-from schemas.money import ExactDecimal, Money, PositiveMoney, Rate
+from schemas.money import ExactDecimal, Money, PositiveAmount, Rate
 
 T = TypeVar("T", bound="Document")
 
@@ -148,7 +148,7 @@ class SignupBonus(Document):
     """A bonus for a new customer who came in a certain way, once; the platform applies it."""
 
     kind: Literal["signup_bonus"] = "signup_bonus"
-    amount: PositiveMoney
+    amount: PositiveAmount
     methods: tuple[Literal["click", "promo_code"], ...]
 
 
@@ -183,7 +183,7 @@ class WelcomeBonus(Document):
     """A bonus of the partner for one whole month of a client not paid for before, at list price; never withdrawn."""
 
     kind: Literal["welcome_bonus"] = "welcome_bonus"
-    amount: PositiveMoney
+    amount: PositiveAmount
     usable_days: Annotated[int, Field(ge=1)]
 
 
@@ -234,7 +234,7 @@ class Payouts(Document):
     """
 
     withdrawals: bool = True
-    minimums: tuple[PositiveMoney, ...] = ()
+    minimums: tuple[PositiveAmount, ...] = ()
     topup: Topup | None = None
 
     @field_validator("minimums")

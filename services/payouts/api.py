@@ -13,6 +13,7 @@ from schemas import commands as asks
 from schemas.events import Interval
 from schemas.ids import Id
 from schemas.moments import micros, parse_instant
+from schemas.money import PositiveAmount
 from schemas.programs.terms import WelcomeBonus
 from services.payouts import LEDGER, STAGES, lists_api, statement, views
 from services.payouts.ledger import balance, totals
@@ -23,7 +24,6 @@ from services.runtime.http import (
     Caller,
     NoBody,
     Page,
-    PositiveAmount,
     Resources,
     Text,
     TheCaller,

@@ -10,6 +10,7 @@ from starlette.responses import Response
 from schemas import commands as asks
 from schemas.ids import Id
 from schemas.moments import micros
+from schemas.money import ChargedAmount
 from schemas.programs.terms import MonthlyDiscount
 from services.rewards import discounts_views as views
 from services.rewards.calendar import (
@@ -27,7 +28,6 @@ from services.rewards.verifications import VERIFICATIONS
 from services.runtime.border import FUTURE_SECONDS
 from services.runtime.http import (
     Body,
-    ChargedAmount,
     Moment,
     Problem,
     Resources,

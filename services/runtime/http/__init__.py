@@ -16,7 +16,7 @@ def create_app(settings: Settings, resources: Resources | None = None) -> FastAP
 
 from services.runtime.http.app import service_app
 from services.runtime.http.auth import Caller, TheCaller, own_partner, require
-from services.runtime.http.bodies import Body, ChargedAmount, Moment, NoBody, PositiveAmount, Text
+from services.runtime.http.bodies import Body, Moment, NoBody, Text
 from services.runtime.http.commands import Commands
 from services.runtime.http.pages import Page, Paging, ThePaging, cut, page
 from services.runtime.http.problems import FieldError, Problem, invalid, not_found
@@ -28,14 +28,12 @@ __all__ = [
     "AsOf",
     "Body",
     "Caller",
-    "ChargedAmount",
     "Commands",
     "FieldError",
     "Moment",
     "NoBody",
     "Page",
     "Paging",
-    "PositiveAmount",
     "Problem",
     "Resources",
     "Search",

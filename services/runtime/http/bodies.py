@@ -2,10 +2,9 @@
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
 
 from schemas.moments import format_instant, parse_instant
-from schemas.money import Charge, Money, PositiveMoney
 
 EARLIEST, LATEST = -62_135_596_800_000_000, 253_370_764_799_999_999
 """The years 1 to 9998: what calendar arithmetic can still add to."""
@@ -27,23 +26,6 @@ never takes a bare number, whatever validates it."""
 
 Text = Annotated[str, Field(strict=True, min_length=1, max_length=1024)]
 """Free text from a caller."""
-
-
-def _known_fields(value: Any) -> Any:
-    """A newer producer's event may say more of an amount than we know; in a request that is a mistake."""
-    if isinstance(value, dict) and (unknown := value.keys() - Money.model_fields.keys()):
-        faults = [{"type": "extra_forbidden", "loc": (name,), "input": value[name]} for name in sorted(unknown)]
-        raise ValidationError.from_exception_data("Money", faults)  # type: ignore[arg-type]
-    return value
-
-
-_closed = Field(json_schema_extra={"unevaluatedProperties": False})
-
-PositiveAmount = Annotated[PositiveMoney, BeforeValidator(_known_fields), _closed]
-"""Money in a request, more than 0."""
-
-ChargedAmount = Annotated[Charge, BeforeValidator(_known_fields), _closed]
-"""Money in a request, 0 or more."""
 
 
 class Body(BaseModel):
