@@ -10,7 +10,17 @@ from typing import Annotated, Any, Literal, TypeVar, cast
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, available_timezones
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictInt,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from schemas.ids import Id
@@ -66,9 +76,9 @@ class Attribution(Document):
     """
 
     model: Literal["first_click", "last_click"]
-    window_days: Annotated[int, Field(ge=1, le=3650)] | None = None
-    promo_codes: bool = True
-    account_required: bool = Field(False, description="a partner must own an account before activating")
+    window_days: Annotated[StrictInt, Field(ge=1, le=3650)] | None = None
+    promo_codes: StrictBool = True
+    account_required: StrictBool = Field(False, description="a partner must own an account before activating")
     default_destination: str = Field(description="where a link leads when the partner names nothing else")
     destination_hosts: tuple[str, ...] = Field((), description="hosts that a partner's links may lead to")
 
@@ -83,7 +93,7 @@ class Attribution(Document):
 class Tier(Document):
     """`rate` holds from the partner's `from_clients`-th paying client on."""
 
-    from_clients: Annotated[int, Field(ge=1)]
+    from_clients: Annotated[StrictInt, Field(ge=1)]
     rate: Rate
 
 
@@ -94,7 +104,7 @@ class EarningWindow(Document):
     customer's first account, or the signup while there is none at the payment's time.
     """
 
-    months: Annotated[int, Field(ge=1, le=1200)]
+    months: Annotated[StrictInt, Field(ge=1, le=1200)]
     starts: Literal["first_payment", "first_account"]
 
 
@@ -104,11 +114,11 @@ class Share(Document):
     kind: Literal["share"] = "share"
     tiers: Annotated[tuple[Tier, ...], Field(min_length=1)]
     window: EarningWindow | None = None
-    first_product_only: bool = Field(False, description="only the product of the first payment earns")
-    hold_days: Annotated[int, Field(ge=0, le=3650)] | None = Field(
+    first_product_only: StrictBool = Field(False, description="only the product of the first payment earns")
+    hold_days: Annotated[StrictInt, Field(ge=0, le=3650)] | None = Field(
         None, description="accruals are pending until the first payment plus so many days"
     )
-    ends_with_subscription: bool = Field(
+    ends_with_subscription: StrictBool = Field(
         False,
         description="the end of the first payment's subscription ends earning, "
         "before the hold's end also what is pending",
@@ -141,7 +151,7 @@ class Credits(Document):
 
     kind: Literal["credits"] = "credits"
     product_family: str
-    claim_gb: Annotated[int, Field(ge=1)] = 1
+    claim_gb: Annotated[StrictInt, Field(ge=1)] = 1
 
 
 class SignupBonus(Document):
@@ -155,7 +165,7 @@ class SignupBonus(Document):
 class ClientDiscount(Document):
     """From the `from_clients`-th client on that the partner pays for in the family."""
 
-    from_clients: Annotated[int, Field(ge=1)]
+    from_clients: Annotated[StrictInt, Field(ge=1)]
     rate: Rate
 
 
@@ -184,7 +194,7 @@ class WelcomeBonus(Document):
 
     kind: Literal["welcome_bonus"] = "welcome_bonus"
     amount: PositiveAmount
-    usable_days: Annotated[int, Field(ge=1)]
+    usable_days: Annotated[StrictInt, Field(ge=1)]
 
 
 class Retention(Document):
@@ -194,16 +204,16 @@ class Retention(Document):
 
 
 class DiscountStep(Document):
-    from_referrals: Annotated[int, Field(ge=0)]
-    percent: Annotated[int, Field(ge=0, le=100)]
+    from_referrals: Annotated[StrictInt, Field(ge=0)]
+    percent: Annotated[StrictInt, Field(ge=0, le=100)]
 
 
 class MonthlyDiscount(Document):
     """A discount for the partner's own accounts by the number of active referrals on one day of each month."""
 
     kind: Literal["monthly_discount"] = "monthly_discount"
-    day: Annotated[int, Field(ge=1, le=28)]
-    referrals_per_account: Annotated[int, Field(ge=1)]
+    day: Annotated[StrictInt, Field(ge=1, le=28)]
+    referrals_per_account: Annotated[StrictInt, Field(ge=1)]
     scale: Annotated[tuple[DiscountStep, ...], Field(min_length=1)]
 
     @field_validator("scale")
@@ -233,7 +243,7 @@ class Payouts(Document):
     `minimums`: the least withdrawal per currency; where any is named, others are refused.
     """
 
-    withdrawals: bool = True
+    withdrawals: StrictBool = True
     minimums: tuple[PositiveAmount, ...] = ()
     topup: Topup | None = None
 
@@ -249,9 +259,9 @@ class Program(Document):
     """A program document: all that differs between one referral program and another."""
 
     program_id: Id
-    version: Annotated[int, Field(ge=1)] = 1
+    version: Annotated[StrictInt, Field(ge=1)] = 1
     name: str = ""
-    enabled: bool
+    enabled: StrictBool
     timezone: str = "UTC"
     currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")]
     effective_at: Instant | None = None

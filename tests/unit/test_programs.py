@@ -185,6 +185,29 @@ def test_document_that_is_on_the_log_stays_readable(path: str, value: Any) -> No
     assert _versions(published).version("keycrm", 1).as_document() == document
 
 
+@pytest.mark.parametrize(
+    ("program_id", "path"),
+    [
+        *(("keycrm", path) for path in ("enabled", "attribution.promo_codes", "attribution.account_required")),
+        *(("keycrm", path) for path in ("payouts.withdrawals", "attribution.window_days", "terms.0.window.months")),
+        *(("keycrm", path) for path in ("terms.0.tiers.1.from_clients", "payouts.minimums.0.minor", "version")),
+        *(("jupsoft", path) for path in ("terms.0.hold_days", "terms.0.first_product_only")),
+        ("jupsoft", "terms.0.ends_with_subscription"),
+        ("proxy-credits", "terms.0.claim_gb"),
+        *(("message-help", path) for path in ("terms.2.families.crm.discounts.1.from_clients", "terms.3.usable_days")),
+        *(("active-referrals", path) for path in ("terms.0.day", "terms.0.referrals_per_account")),
+        *(("active-referrals", path) for path in ("terms.0.scale.1.percent", "terms.0.scale.1.from_referrals")),
+    ],
+)
+def test_numbers_and_switches_are_not_written_as_something_else(program_id: str, path: str) -> None:
+    right: Any = DOCUMENTS[program_id]
+    for step in path.split("."):
+        right = right[int(step) if step.isdigit() else step]
+    others = ("yes", "true", 1, 0) if isinstance(right, bool) else (str(right), float(right), True)
+    for other in others:
+        assert _faults(_changed(program_id, path, other)) == [path]
+
+
 def test_kind_of_terms_stands_once() -> None:
     twice = _changed("keycrm", "terms", DOCUMENTS["keycrm"]["terms"] * 2)
     assert _faults(twice) == ["terms"]
