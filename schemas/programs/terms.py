@@ -52,6 +52,10 @@ def destination_host(destination: str) -> str | None:
     return parts.netloc.lower().removesuffix(_STANDARD_PORT[parts.scheme])
 
 
+_NO_ZONES = frozenset({"localtime", "Factory"})
+"""What a tree of zones holds besides: whatever zone a machine is in, and none."""
+
+
 @cache
 def _zones() -> frozenset[str]:
     """Every IANA zone that this machine knows: asked once, it reads a directory tree."""
@@ -273,8 +277,8 @@ class Program(Document):
 
     @field_validator("timezone")
     @classmethod
-    def _iana(cls, name: str) -> str:
-        if name not in _zones():
+    def _iana(cls, name: str, info: ValidationInfo) -> str:
+        if name not in _zones() or (info.context and name in _NO_ZONES):
             raise ValueError(f"{name!r} is no IANA time zone, like Europe/Kyiv")
         return name
 

@@ -79,6 +79,11 @@ def test_terms_are_found_by_their_kind() -> None:
         ("keycrm", "timezone", "+02:00", "timezone"),
         ("keycrm", "timezone", "../UTC", "timezone"),
         ("keycrm", "timezone", "", "timezone"),
+        ("keycrm", "timezone", "localtime", "timezone"),
+        ("keycrm", "timezone", "Factory", "timezone"),
+        ("keycrm", "timezone", "posixrules", "timezone"),
+        ("keycrm", "timezone", "posix/Europe/Kyiv", "timezone"),
+        ("keycrm", "timezone", "right/Europe/Kyiv", "timezone"),
         ("keycrm", "effective_at", "2026-03-01T00:00:00", "effective_at"),
         ("keycrm", "effective_at", "soon", "effective_at"),
         ("keycrm", "pricing", "at_signup", "pricing"),
@@ -178,7 +183,7 @@ def test_the_default_address_may_be_on_any_host(destination: str) -> None:
     assert Program.model_validate(document, context=WIRE).attribution.default_destination == destination
 
 
-@pytest.mark.parametrize(("path", "value"), [("attribution.default_destination", "/signup")])
+@pytest.mark.parametrize(("path", "value"), [("attribution.default_destination", "/signup"), ("timezone", "Factory")])
 def test_document_that_is_on_the_log_stays_readable(path: str, value: Any) -> None:
     document = _changed("keycrm", path, value)
     published = ProgramPublished(program_id="keycrm", version=1, effective_at=0, document=document)
