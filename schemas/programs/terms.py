@@ -283,7 +283,7 @@ class Program(Document):
         return name
 
     @model_validator(mode="after")
-    def _fits_together(self) -> "Program":
+    def _fits_together(self, info: ValidationInfo) -> "Program":
         kinds = [term.kind for term in self.terms]
         if len(set(kinds)) != len(kinds):
             raise _fault_at("terms", "name each kind of terms once")
@@ -291,6 +291,8 @@ class Program(Document):
             raise _fault_at("providers", "providers belong to a program with credits")
         if {"share", "credits"} <= set(kinds):
             raise _fault_at("terms", "a program pays a share of payments or credits, not both")
+        if info.context and "share" in kinds and self.pricing == "at_event":
+            raise _fault_at("pricing", "write at_binding: the window and the hold of a share belong to the referral")
         return self
 
     @property

@@ -183,7 +183,10 @@ def test_the_default_address_may_be_on_any_host(destination: str) -> None:
     assert Program.model_validate(document, context=WIRE).attribution.default_destination == destination
 
 
-@pytest.mark.parametrize(("path", "value"), [("attribution.default_destination", "/signup"), ("timezone", "Factory")])
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [("attribution.default_destination", "/signup"), ("timezone", "Factory"), ("pricing", "at_event")],
+)
 def test_document_that_is_on_the_log_stays_readable(path: str, value: Any) -> None:
     document = _changed("keycrm", path, value)
     published = ProgramPublished(program_id="keycrm", version=1, effective_at=0, document=document)
@@ -218,6 +221,12 @@ def test_kind_of_terms_stands_once() -> None:
     assert _faults(twice) == ["terms"]
     with pytest.raises(ValidationError, match="each kind of terms once"):
         Program.model_validate(twice)
+
+
+def test_a_share_is_priced_at_the_binding() -> None:
+    assert _faults(_changed("keycrm", "pricing", "at_event")) == ["pricing"]
+    Program.model_validate(_changed("proxy-credits", "pricing", "at_event"), context=WIRE)
+    Program.model_validate(_changed("active-referrals", "pricing", "at_event"), context=WIRE)
 
 
 def test_providers_belong_to_credits() -> None:
