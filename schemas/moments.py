@@ -17,9 +17,10 @@ _EPOCH_WITHOUT_ZONE = datetime(1970, 1, 1)  # noqa: DTZ001 (half the cost of an 
 _REMEMBERED = 1 << 14
 """How many texts and instants are remembered: an event says its own time several times, and the next stage again."""
 _RFC3339 = re.compile(
-    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})?"
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt](?!24)[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-5][0-9])?"
 )
 _HOW_TO_WRITE = "write a time as RFC 3339, like 2026-02-28T12:00:00Z"
+_YEARS = "a time lies in the years 1 to 9999 of UTC"
 
 
 class NoOffset(ValueError):
@@ -45,8 +46,26 @@ def _parsed(text: str) -> int:
         raise NoOffset("a time needs an offset, like 2026-02-28T12:00:00Z")
     try:
         return micros(datetime.fromisoformat(text.upper()).astimezone(UTC))
+    except ValueError:
+        if text[17:19] != "60":
+            raise
+        return _after_leap_second(text)
     except OverflowError:
-        raise ValueError("a time lies in the years 1 to 9999 of UTC") from None
+        raise ValueError(_YEARS) from None
+
+
+def _after_leap_second(text: str) -> int:
+    """The instant after second 59, which a second 60 is here.
+
+    Errors: ValueError unless a minute 59 of UTC ends there.
+    """
+    last = moment(_parsed(f"{text[:17]}59{text[19:]}"))
+    if last.minute != 59:
+        raise ValueError(_HOW_TO_WRITE)
+    try:
+        return micros(last + timedelta(seconds=1))
+    except OverflowError:
+        raise ValueError(_YEARS) from None
 
 
 def micros(moment: datetime) -> int:

@@ -13,6 +13,7 @@ LAST = micros(datetime(9999, 12, 31, 23, 59, 59, 999999, tzinfo=UTC))
 INSTANTS = st.integers(FIRST, LAST)
 COMMON = st.integers(micros(datetime(1900, 1, 1, tzinfo=UTC)), micros(datetime(2200, 1, 1, tzinfo=UTC)))
 NOON = micros(datetime(2026, 2, 28, 12, tzinfo=UTC))
+NEW_YEAR = micros(datetime(2017, 1, 1, tzinfo=UTC))
 
 
 @pytest.mark.parametrize(
@@ -33,6 +34,12 @@ NOON = micros(datetime(2026, 2, 28, 12, tzinfo=UTC))
         ("2026-02-28T12:00:00.000001999Z", NOON + 1),
         ("1969-12-31T23:59:59.999999Z", -1),
         ("2024-02-29T00:00:00Z", micros(datetime(2024, 2, 29, tzinfo=UTC))),
+        # a leap second is the instant that follows it
+        ("2016-12-31T23:59:60Z", NEW_YEAR),
+        ("2016-12-31T23:59:60.25Z", NEW_YEAR + 250_000),
+        ("2016-12-31T15:59:60-08:00", NEW_YEAR),
+        ("2017-01-01T05:29:60+05:30", NEW_YEAR),
+        ("2017-01-01t00:59:60+01:00", NEW_YEAR),
     ],
 )
 def test_rfc_3339_text_is_an_instant(text: str, instant: int) -> None:
@@ -52,6 +59,9 @@ def test_time_without_offset_is_refused_as_such(text: str) -> None:
         *("2026-02-30T00:00:00Z", "2025-02-29T00:00:00Z", "2026-13-01T00:00:00Z", "2026-02-28T25:00:00Z"),
         *("2026-02-28T12:00:60Z", "2026-02-28T12:00:00+24:00", "2026-02-28T12:00:00+0200", "2026-W09-6T12:00:00Z"),
         *("2026-02-28T12:00:00.Z", "2026-02-28T12:00:00Z\n", " 2026-02-28T12:00:00Z", "+2026-02-28T12:00:00Z"),
+        *("2016-12-31T23:58:60Z", "2016-12-31T23:59:61Z", "2016-12-31T23:59:60+05:30", "2016-12-32T23:59:60Z"),
+        *("2026-02-28T12:00:00+05:60", "2026-02-28T12:00:00+05:99", "2026-02-28T12:00:00+25:00"),
+        *("2026-02-28T12:00:00-99:00", "2026-02-28T24:00:00Z", "2026-02-28T12:60:00Z"),
         *("0000-01-01T00:00:00Z", "２０２６-02-28T12:00:00Z"),
         *(1, 1.5, True, None, b"2026-02-28T12:00:00Z", datetime(2026, 2, 28, tzinfo=UTC)),
     ],
@@ -62,7 +72,7 @@ def test_what_is_no_time_is_refused(value: object) -> None:
     assert not isinstance(caught.value, NoOffset)
 
 
-@pytest.mark.parametrize("text", ["0001-01-01T00:00:00+00:01", "9999-12-31T23:59:59-00:01"])
+@pytest.mark.parametrize("text", ["0001-01-01T00:00:00+00:01", "9999-12-31T23:59:59-00:01", "9999-12-31T23:59:60Z"])
 def test_time_that_utc_has_no_year_for_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="1 to 9999"):
         parse_instant(text)
