@@ -15,6 +15,7 @@ from schemas.ids import Id
 from schemas.money import PositiveMoney
 from schemas.programs import NotYetPublished
 from services.runtime.http import AsOf, Body, Moment, NoBody, TheCaller, not_found
+from services.runtime.http.bodies import LATEST
 from services.runtime.http.middleware import LimitBody, nesting
 from services.runtime.reader import Rebuilding
 from services.runtime.stage import Change, Stage
@@ -221,6 +222,15 @@ def test_refused_query_parameter_is_named(client: TestClient, query: str, field:
 def test_time_with_offset_is_read_as_microseconds(client: TestClient) -> None:
     answer = client.get("/payouts/things/t", params={"as_of": "1970-01-01T01:00:01+01:00"}, headers=bearer())
     assert answer.json() == {"as_of": 1_000_000}
+
+
+def test_a_time_at_the_calendars_end_is_one_to_look_from(client: TestClient) -> None:
+    shown = [
+        client.get("/payouts/things/t", params={"as_of": text}, headers=bearer()).json()["as_of"]
+        for text in ("9998-12-31T23:59:59.999999Z", "9999-12-31T23:59:59Z", "9999-12-31T23:59:59.999999Z")
+    ]
+    assert shown == [LATEST] * 3
+    assert client.get("/payouts/things/t?as_of=9999-12-31T23:59:59-00:01", headers=bearer()).status_code == 422
 
 
 def test_public_route_takes_parameters_that_others_have_added(client: TestClient) -> None:

@@ -146,6 +146,13 @@ def test_a_balance_looks_back(payouts: Payouts) -> None:
     assert [[book["available"]["minor"] for book in books] for books in then] == [[], [6000], [4500]]
 
 
+def test_a_balance_looks_ahead_as_far_as_times_go(payouts: Payouts) -> None:
+    ahead = [
+        payouts.get("/partners/p-1/balance", as_of=f"{year}-12-31T23:59:59Z").json() for year in (2100, 9998, 9999)
+    ]
+    assert ahead == [payouts.get("/partners/p-1/balance").json()] * 3
+
+
 def test_a_partner_always_sees_its_own_balance_and_nobody_elses(payouts: Payouts) -> None:
     assert payouts.get("/partners/p-2/balance").json() == {"balances": []}
     assert payouts.get("/partners/nobody/balance").json() == {"balances": []}

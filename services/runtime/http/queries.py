@@ -7,16 +7,21 @@ take any: links get decorated by mail tools and social networks.
 from typing import Annotated
 
 from fastapi import Query, Request
+from pydantic import AfterValidator
 from starlette.types import Scope
 
-from services.runtime.http.bodies import Moment
+from schemas.moments import Instant
+from services.runtime.http.bodies import LATEST
 from services.runtime.http.problems import FieldError, Problem
 
 AsOf = Annotated[
-    Moment | None,
+    Annotated[Instant, AfterValidator(lambda at: min(at, LATEST))] | None,
     Query(description="Count events strictly before this time; a hold that ends at it is over. RFC 3339."),
 ]
-"""Parameter type of `as_of`: microseconds since 1970 UTC, or None. Without an offset: 422."""
+"""Parameter type of `as_of`: microseconds since 1970 UTC, or None. Without an offset: 422.
+
+A time beyond `LATEST` shows what `LATEST` shows: nothing happens later.
+"""
 
 Search = Annotated[
     str | None, Query(max_length=256, description="Only where an id, a name, an e-mail or a phone holds this text.")
