@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal, ParamSpec, TypeVar, get_ar
 
 import msgspec
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from schemas.ids import Id
 from schemas.moments import WIRE, Instant, NoOffset, format_instant, parse_instant
@@ -22,6 +22,14 @@ Model = TypeVar("Model", bound=BaseModel)
 
 Interval = Literal["month", "year"]
 MAX_QUANTITY_GB = 10**9  # times any provider's rate, still an integer that every JSON reader holds exactly
+
+
+def _flag(value: Any) -> Any:
+    return False if value is None else value
+
+
+Flag = Annotated[bool, Field(strict=True), BeforeValidator(_flag, json_schema_input_type=bool | None)]
+"""True or false; null is what a field left out is, false."""
 
 
 class Payload(BaseModel):
@@ -71,7 +79,7 @@ class CustomerSignedUp(Payload):
     name: str | None = None
     email: str | None = None
     phone: str | None = None
-    existing_customer: Annotated[bool, Field(strict=True)] = False
+    existing_customer: Flag = False
     click_token: str | None = None
     clicks: tuple[Click, ...] | None = None
     promo_code: str | None = None
@@ -161,7 +169,7 @@ class PaymentSucceeded(_Charged):
     provider: str | None = None
     quantity_gb: Annotated[ExactDecimal, Field(ge=0, le=MAX_QUANTITY_GB)] | None = None
     interval: Interval | None = None
-    trial: Annotated[bool, Field(strict=True)] = False
+    trial: Flag = False
 
 
 class PaymentFailed(Payload):

@@ -17,6 +17,7 @@ from schemas.events import (
     PaymentSucceeded,
     UnknownType,
     Unreadable,
+    data_json,
     event_json,
     made,
     parse_event,
@@ -232,9 +233,18 @@ def test_what_is_not_known_is_ignored() -> None:
     assert parse_event(newer) == parse_event(_event())
 
 
-@pytest.mark.parametrize("name", ["account_id", "product_id", "product_family", "quantity_gb", "interval"])
+@pytest.mark.parametrize("name", ["account_id", "product_id", "product_family", "quantity_gb", "interval", "trial"])
 def test_optional_field_may_be_null(name: str) -> None:
     assert parse_event(_payment(**{name: None})) == parse_event(_event())
+
+
+def test_signup_may_say_null_of_an_account_before() -> None:
+    said, silent = (
+        parse_event(_event(type="customer.signed_up", data={"customer_id": "c-1", **more}))
+        for more in ({"existing_customer": None}, {})
+    )
+    assert said == silent
+    assert data_json(said.data) == data_json(silent.data)
 
 
 def test_signup_gives_evidence_in_any_order() -> None:
