@@ -44,11 +44,6 @@ def row_ids(event: Event) -> tuple[str, ...]:
     return (sale_row(data.payment_id), client_row(data.program_id, data.customer_id))
 
 
-def payment_of(event: Event) -> str:
-    """What a statement is about: a later one of the same payment may be dated earlier, and holds."""
-    return event.data.payment_id if isinstance(event.data, SaleStated) else event.id
-
-
 def step(context: Context[Row], state: Partner, event: Event) -> Step:
     """Take in how one payment stands, and say what follows for it and, seldom, for others."""
     match event.data:
@@ -249,5 +244,4 @@ PARTNERS: Stage[Partner, Row] = Stage(
     step=step,
     row=Row,
     row_ids=row_ids,
-    by_time=payment_of,
 )

@@ -88,7 +88,7 @@ class LogBehind(Exception):
 
 
 T = TypeVar("T")
-Taken = Sequence[tuple[Record, border.Taken]]
+Taken = Sequence[tuple[Record, border.Folded | border.PutBack | border.Ignored | DeadLetter]]
 """Records, each with what the border takes it for."""
 
 
@@ -638,8 +638,6 @@ class Cell:
     # --- fold -------------------------------------------------------------------------------------------------------
 
     async def _fold_taken(self, batch: _Batch, topic: Topic, taken: Taken, *, again: bool = False) -> None:
-        if self.stage.by_time is not None:
-            taken = _by_time(taken, self.stage.by_time)
         for record, what in taken:
             match what:
                 case border.Folded(key=key, event=event):
@@ -851,19 +849,6 @@ def _as_event(published: ProgramPublished) -> Event:
     """A published version as an event to step with."""
     event_id = derived_id("published", published.program_id, published.version)
     return Event(event_id, "/attribution", published.effective_at, published)
-
-
-def _by_time(taken: Taken, about: Callable[[Event], str]) -> Taken:
-    """In order of time, what is about one thing as it came, where its first stands. The journal tells what is a batch,
-    so folding again has the same order.
-    """
-    times: dict[str, int] = {}
-
-    def time_of(pair: tuple[Record, border.Taken]) -> int:
-        what = pair[1]
-        return times.setdefault(about(what.event), what.event.time) if isinstance(what, border.Folded) else 0
-
-    return sorted(taken, key=time_of)
 
 
 def _events_of(taken: Taken) -> list[tuple[str, Event]]:

@@ -181,9 +181,7 @@ class Stage(Generic[State, Row]):
     fold an event under instead of its topic's, None to pass the event over; several cells may then have a state under
     the same key, each of what it has read itself. `shows`: what other keys may look at, nothing personal, since it goes
     to their journals. `outside`: what is asked of something that is not on the log (a secret of the settings), by name.
-    `personal`: the types of state and rows that tell of a person; Redis holds them sealed (`codec.py`). `by_time`:
-    where a batch's events are to be folded in order of their times, what an event is about; those about one thing stay
-    as they came. What a backlog's partitions bring one after the other makes fewer corrections then.
+    `personal`: the types of state and rows that tell of a person; Redis holds them sealed (`codec.py`).
     """
 
     name: str
@@ -198,7 +196,6 @@ class Stage(Generic[State, Row]):
     shows: Callable[[State], Any] = lambda state: state
     outside: Mapping[str, Callable[[str], Any]] = field(default_factory=dict)
     personal: tuple[type, ...] = ()
-    by_time: Callable[[Event], str] | None = None
 
     @property
     def service(self) -> str:
