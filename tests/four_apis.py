@@ -103,7 +103,7 @@ def four_apis(rates: RateLimits | None = None) -> Iterator[FourApis]:
         for name, api in APIS.items():
             commands = None
             if takes_commands(name):
-                commands = Commands(name, own, reader, write, Metrics("api"), wait_seconds=0.05)
+                commands = Commands(name, own, reader, write, Metrics("api"), wait_seconds=0.3)
             more: dict[str, Any] = {"write_click": write} if name == "attribution" else {}
             has = Resources(own, reader, feed, commands, rates=rates)
             app = api.create_app(own, has, **more)

@@ -132,7 +132,7 @@ def app_over(
     own, fold = settings(), FakeFold(reader, decide)
     commands = None
     if takes_commands(service):
-        commands = Commands(service, own, reader, fold.write, Metrics("api"), wait_seconds=0.05)
+        commands = Commands(service, own, reader, fold.write, Metrics("api"), wait_seconds=0.3)
     return service_app(service, own, router, stages, resources_over(reader, commands, programs)), fold
 
 

@@ -24,7 +24,7 @@ ROOT = Path(services.__file__).parent.parent
 LAST_FIELDS = {
     "services/commission/state.py": ("    paid_by: PaidByPartner | None = None\n", '    channel: str = "web"\n'),
     "schemas/events.py": (
-        "    trial: Annotated[bool, Field(strict=True)] = False\n",
+        "    trial: Flag = False\n",
         "    channel: str | None = None\n",
     ),
 }

@@ -67,7 +67,7 @@ def prepared() -> Iterator[Api]:
     """Anna is a partner of keycrm and message-help, bert of jupsoft."""
     bench = Bench()
     own = settings(public_url="https://go.example.com")
-    spoken = Commands("attribution", own, bench.reader, bench.write, Metrics("api"), wait_seconds=0.05)
+    spoken = Commands("attribution", own, bench.reader, bench.write, Metrics("api"), wait_seconds=0.3)
     api = Api(bench, None)  # type: ignore[arg-type]
     app = create_app(own, Resources(own, bench.reader, bench.feed, spoken), api.write_click)
     with TestClient(app) as client:

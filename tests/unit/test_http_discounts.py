@@ -82,7 +82,7 @@ def _rewards(client: TestClient, since: int) -> Rewards:
         world.publish(event)
         await world._run()
 
-    commands = Commands("rewards", settings(), reader, write, Metrics("api"), wait_seconds=0.05)
+    commands = Commands("rewards", settings(), reader, write, Metrics("api"), wait_seconds=0.3)
     feed: Any = world.feed
     client.app.state.resources = Resources(settings(), reader, feed, commands)  # type: ignore[attr-defined]
     made = Rewards(client, world)

@@ -34,7 +34,7 @@ Change = Callable[[dict[str, Any]], Any]
 def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
     """Attribution in memory, with the shipped programs published, for the commands to speak with."""
     made, own = Bench(), settings()
-    spoken = Commands("attribution", own, made.reader, made.write, Metrics("api"), wait_seconds=0.05)
+    spoken = Commands("attribution", own, made.reader, made.write, Metrics("api"), wait_seconds=0.3)
     api = create_app(own, Resources(own, made.reader, made.feed, spoken), made.write)
 
     def connect(url: str | None, token: str | None) -> TestClient:

@@ -84,7 +84,7 @@ def rewards(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> Rewards:
         world.publish(event)
         await world._run()
 
-    commands = Commands("rewards", settings(), reader, write, Metrics("api"), wait_seconds=0.05)
+    commands = Commands("rewards", settings(), reader, write, Metrics("api"), wait_seconds=0.3)
     resources = resources_over(reader, commands)
     client.app.state.resources = resources  # type: ignore[attr-defined]
     made = Rewards(client, world, resources.programs_feed)
