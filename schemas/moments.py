@@ -19,6 +19,8 @@ _REMEMBERED = 1 << 14
 _RFC3339 = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt](?!24)[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-5][0-9])?"
 )
+DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+"""A day as it is written, in ASCII digits alone: it must not have two names. Not whether there is such a day."""
 _HOW_TO_WRITE = "write a time as RFC 3339, like 2026-02-28T12:00:00Z"
 _YEARS = "a time lies in the years 1 to 9999 of UTC"
 

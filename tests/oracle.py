@@ -46,9 +46,7 @@ class Bought:
     signed_up_at: int
     accounts: list[int] = field(default_factory=list)
     activated: list[tuple[str, int, str]] = field(default_factory=list)  # subscription, at, interval
-    products: list[tuple[str, int, int, str]] = field(
-        default_factory=list
-    )  # subscription, at, place at a time, product
+    products: list[tuple[str, int, int, str]] = field(default_factory=list)  # subscription, at, place then, product
     cancelled: list[tuple[str, int]] = field(default_factory=list)
     downgraded: list[tuple[str, int]] = field(default_factory=list)
     payments: list[Paid] = field(default_factory=list)

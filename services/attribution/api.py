@@ -2,7 +2,6 @@
 
 import asyncio
 import hmac
-import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import date
@@ -16,7 +15,7 @@ from starlette.responses import Response
 
 from schemas import commands as asks
 from schemas.ids import Id
-from schemas.moments import micros
+from schemas.moments import DATE, micros
 from services.attribution import CODE_OWNERS, PEOPLE, STAGES, views
 from services.attribution.codes import normalised, promo_code_fault
 from services.attribution.partnership import partner_name
@@ -57,8 +56,6 @@ MAX_ACCOUNTS = 1000
 Evidence = Annotated[str, Field(strict=True, min_length=1, max_length=8192)]
 PUBLICATION_LOOKS, LOOK_SECONDS = 200, 0.01
 """How long a publication's answer waits for the version to come back from the topic: 2 seconds."""
-
-_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
 class PartnerBody(Body):
@@ -456,7 +453,7 @@ def _require_date(field: str, text: str | None) -> None:
     if text is None:
         return
     try:
-        if not _DATE.fullmatch(text):
+        if not DATE.fullmatch(text):
             raise ValueError(text)
         date.fromisoformat(text)
     except ValueError:

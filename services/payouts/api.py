@@ -1,7 +1,6 @@
 """HTTP of payouts: balances and statements, and what partners ask to do with their money."""
 
 import asyncio
-import re
 from datetime import UTC, date, datetime, time
 from typing import Annotated, Any, Literal
 
@@ -12,7 +11,7 @@ from starlette.responses import Response
 from schemas import commands as asks
 from schemas.events import Interval
 from schemas.ids import Id
-from schemas.moments import micros, parse_instant
+from schemas.moments import DATE, micros, parse_instant
 from schemas.money import PositiveAmount
 from schemas.programs.terms import WelcomeBonus
 from services.payouts import LEDGER, STAGES, lists_api, statement, views
@@ -44,8 +43,6 @@ router.include_router(lists_api.router)
 
 ACTIVATION_LOOKS, LOOK_SECONDS = 40, 0.05
 """How long a partner's first request waits for an activation that is still on its way from attribution: 2 seconds."""
-
-_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
 def create_app(settings: Settings, resources: Resources | None = None) -> FastAPI:
@@ -97,7 +94,7 @@ class DepositBody(Body):
 
 def _edge(value: Any) -> int:
     """A day's first instant in UTC, or a time."""
-    if isinstance(value, str) and _DATE.fullmatch(value):
+    if isinstance(value, str) and DATE.fullmatch(value):
         return micros(datetime.combine(date.fromisoformat(value), time(), UTC))
     return parse_instant(value)
 

@@ -1,6 +1,5 @@
 """HTTP of monthly discounts: what a partner's companies get, verifications, and invoices that take a discount."""
 
-import re
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
@@ -9,7 +8,7 @@ from starlette.responses import Response
 
 from schemas import commands as asks
 from schemas.ids import Id
-from schemas.moments import micros
+from schemas.moments import DATE, micros
 from schemas.money import ChargedAmount
 from schemas.programs.terms import MonthlyDiscount
 from services.rewards import discounts_views as views
@@ -42,14 +41,12 @@ from services.runtime.http import (
 
 router = APIRouter()
 
-_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
-
 
 class VerificationBody(Body):
     """`date`: the day that verifies its month in the program, not after today there."""
 
     program_id: Id
-    date: Annotated[str, Field(strict=True, pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$", examples=["2026-02-28"])]
+    date: Annotated[str, Field(strict=True, pattern=f"^{DATE.pattern}$", examples=["2026-02-28"])]
 
 
 class UseBody(Body):
@@ -218,4 +215,4 @@ def _is_month(text: str) -> bool:
         month_start(text)
     except ValueError:
         return False
-    return _DATE.fullmatch(f"{text}-01") is not None
+    return DATE.fullmatch(f"{text}-01") is not None

@@ -5,7 +5,6 @@ caused them".
 """
 
 from collections import Counter
-from typing import Any
 
 from schemas import events
 from schemas.events import Event, Payload
@@ -42,10 +41,6 @@ def _played(*facts: tuple[str, str, Payload, int]) -> World:
     return made
 
 
-def _business_ids(made: World, kind: str, name: str) -> list[Any]:
-    return [event["data"][name] for event in told(made, "commissions") if event["type"] == kind]
-
-
 def test_events_that_the_platform_gives_one_id_cause_events_of_several() -> None:
     first, earlier = (events.AccountCreated(customer_id="c1", account_id=own) for own in ("a1", "a2"))
     made = _played(("bound", "/attribution", _bound("keycrm"), 0), ("same", "/p", first, 9), ("same", "/p", earlier, 5))
@@ -67,6 +62,7 @@ def test_a_refund_of_what_accrues_once_more_is_taken_back_as_something_new() -> 
     )
     kinds = Counter(event["type"] for event in told(made, "commissions") if event["data"].get("payment_id") == "p2")
     assert kinds["commission.accrued"] == 2
-    reversals = _business_ids(made, "commission.reversed", "reversal_id")
+    said = [event["data"] for event in told(made, "commissions") if event["type"] == "commission.reversed"]
+    reversals = [data["reversal_id"] for data in said]
     assert len(reversals) == len(set(reversals))
     trail_adds_up(made)
