@@ -154,7 +154,10 @@ def _payment_inputs(customer: Customer, payment: Payment) -> dict[str, Any]:
         "account_id": payment.account_id,
         "subscription_id": payment.subscription_id,
         "product_id": product_of(customer, payment),
-        "refunds": [{"refund_id": r.refund_id, "at": format_instant(r.at), "minor": r.minor} for r in payment.refunds],
+        "refunds": [
+            {"refund_id": r.refund_id, "at": format_instant(r.at), "minor": r.minor}
+            for r in sorted(payment.refunds, key=lambda r: (r.at, r.refund_id))
+        ],
         "disputes": [
             {
                 "dispute_id": d.dispute_id,
@@ -163,7 +166,7 @@ def _payment_inputs(customer: Customer, payment: Payment) -> dict[str, Any]:
                 "won": d.won if d.closed_at is not None else None,
                 "minor": d.minor,
             }
-            for d in payment.disputes
+            for d in sorted(payment.disputes, key=lambda d: (d.opened_at, d.dispute_id))
         ],
         "paid_by": _paid_by(payment),
         "changed_by": payment.caused_by,

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from msgspec.structs import replace
 
 from schemas.moments import DAY, format_instant, parse_instant
 from schemas.programs import Programs, shipped
@@ -16,6 +17,7 @@ from services.commission.state import (
     Binding,
     Client,
     Customer,
+    Dispute,
     Ladder,
     Partner,
     Payment,
@@ -159,6 +161,19 @@ def test_decision_of_an_accrual_shows_its_arithmetic(client: TestClient) -> None
         "10.00 USD × 25.00 USD ÷ 100.00 USD − 0.00 USD = 2.50 USD taken back: refund r1",
         "10.00 USD − 2.50 USD = 7.50 USD left",
     ]
+
+
+def test_decision_tells_refunds_and_disputes_in_order_of_time_whatever_arrived_first(
+    client: TestClient, reader: FakeReader
+) -> None:
+    refunds = (Refund("r2", START + 9 * DAY, 100), Refund("r1", START + 5 * DAY, 2_500), Refund("r0", START, 1))
+    disputes = (Dispute("d2", START + 4 * DAY, 100), Dispute("d1", START + 3 * DAY, 100))
+    customer = reader.by_key[(SALES.name, "c1")]
+    payments = {**customer.payments, "p1": _payment("p1", 1, refunds=refunds, disputes=disputes)}
+    reader.by_key[(SALES.name, "c1")] = replace(customer, payments=payments)
+    inputs = client.get("/commission/payments/p1/decision", headers=bearer("admin")).json()["inputs"]
+    assert [refund["refund_id"] for refund in inputs["refunds"]] == ["r0", "r1", "r2"]
+    assert [dispute["dispute_id"] for dispute in inputs["disputes"]] == ["d1", "d2"]
 
 
 def test_decision_of_a_refusal_lists_all_reasons(client: TestClient) -> None:
