@@ -146,7 +146,7 @@ async def _known(settings: Settings, customer: str) -> Known | None:
         "name": profile.contact.name,
         "e-mail": profile.contact.email,
         "phone": profile.contact.phone,
-        "names of accounts": profile.accounts,
+        "names of accounts": any(profile.accounts.values()),
         "digests of addresses": (person.signup and person.signup.marks)
         or any(activation.marks for activation in person.activations.values()),
         "destinations of withdrawals": any(row.destination for row in settled),

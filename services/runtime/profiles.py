@@ -33,14 +33,15 @@ class Contact(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Profile(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A person. `signup`: what the signup told, `latest`: the latest profile; `accounts`: names by account id.
+    """A person. `signup`: what the signup told, `latest`: the latest profile; `accounts`: names by account id, None of
+    an account that was created without.
 
     `forgotten`: nothing may be kept any more, whatever comes.
     """
 
     signup: Contact | None = None
     latest: Contact | None = None
-    accounts: dict[str, str] = {}
+    accounts: dict[str, str | None] = {}
     forgotten: bool = False
 
     @property
@@ -64,7 +65,7 @@ def step(context: Context[Profile], state: Profile, event: Event) -> Change[Prof
     match event.data:
         case events.CustomerSignedUp(name=name, email=email, phone=phone) if state.signup is None:
             return Change(state=msgspec.structs.replace(state, signup=Contact(name, email, phone)))
-        case events.AccountCreated(account_id=account_id, name=str(name)) if account_id not in state.accounts:
+        case events.AccountCreated(account_id=account_id, name=name) if account_id not in state.accounts:
             return Change(state=msgspec.structs.replace(state, accounts={**state.accounts, account_id: name}))
         case events.CustomerProfile(customer_id=person_id) if context.record.value is None:
             forgotten = Emit(

@@ -376,6 +376,13 @@ def test_the_same_signup_again_changes_nothing_and_another_is_a_dead_letter(benc
     assert [letter.reason for letter in bench.dead_letters] == ["conflicting_repeat"]
 
 
+def test_an_account_that_was_created_without_a_name_gets_none_from_a_conflicting_repeat(bench: Bench) -> None:
+    bench.fold(happened(events.AccountCreated(customer_id="bob", account_id="b-1")))
+    bench.fold(happened(events.AccountCreated(customer_id="bob", account_id="b-1", name="Rob's")))
+    assert [letter.reason for letter in bench.dead_letters] == ["conflicting_repeat"]
+    assert bench.state("attribution.profiles", "bob").accounts.get("b-1") is None
+
+
 def test_repeats_of_every_type_on_customers_are_judged_here(bench: Bench) -> None:
     step = {"customer_id": "bob", "subscription_id": "s", "product_id": "p"}
     bench.fold(
