@@ -10,7 +10,7 @@ from schemas.events import DeclineReason, Method
 from schemas.ids import Id
 from schemas.moments import Instant
 from schemas.programs import Programs
-from schemas.programs.terms import MonthlyDiscount
+from schemas.programs.terms import MonthlyDiscount, Share
 from services.attribution import contacts
 from services.attribution.rules import utc_date
 from services.attribution.state import ClickDay, Decision, Person, PersonRow, Referral
@@ -329,18 +329,22 @@ def referral_shown(
 def _is_active(referral: Referral, programs: Programs, as_of: int) -> bool:
     """Whether a payment would earn; under a monthly discount, whether the customer is an active referral.
 
-    Before commission has said so: yes; a program that is priced at the event earns nothing while it is off. Being an
-    active referral is never so before rewards has said it; as of an instant, what happened strictly before it counts.
+    Before commission has said so: yes; nothing earns in a version that pays nothing on payments, nor while a program
+    that is priced at the event is off. Being an active referral is never so before rewards has said it; as of an
+    instant, what happened strictly before it counts.
     """
     if referral.active is not None:
         return any(since < as_of and (until is None or as_of <= until) for since, until in referral.active)
-    in_force = programs.at(referral.program_id, as_of)
-    if in_force is not None and in_force.pricing == "at_event" and not in_force.enabled:
+    pricing = programs.at(referral.program_id, referral.attributed_at)
+    if pricing is not None and pricing.pricing == "at_event":
+        pricing = programs.at(referral.program_id, as_of)
+        if pricing is not None and not pricing.enabled:
+            return False
+    if pricing is not None and (pricing.term(MonthlyDiscount) or not (pricing.term(Share) or pricing.providers)):
         return False
-    if referral.earning is None:
-        program = programs.at(referral.program_id, referral.attributed_at)
-        return program is None or program.term(MonthlyDiscount) is None
-    return any(since <= as_of and (until is None or as_of < until) for since, until in referral.earning)
+    return referral.earning is None or any(
+        since <= as_of and (until is None or as_of < until) for since, until in referral.earning
+    )
 
 
 def statistics(

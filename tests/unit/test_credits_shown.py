@@ -10,11 +10,14 @@ from fastapi.testclient import TestClient
 from schemas.events import Click, CustomerSignedUp, Event, ProgramPublished
 from schemas.ids import derived_id
 from schemas.moments import DAY, parse_instant
-from schemas.programs import shipped
+from schemas.programs import Programs, shipped
 from services.attribution.api import create_app as attribution_app
 from services.attribution.codes import LINK_BYTES, derived_code
+from services.attribution.state import Person, Referral
+from services.attribution.views import referral_shown
 from services.commission.api import create_app as commission_app
 from services.runtime.http import Resources
+from services.runtime.profiles import Contact
 from services.runtime.settings import Settings
 from services.runtime.simulate import MemoryReader, World
 from tests.http_fakes import bearer, resources_over, settings
@@ -161,3 +164,29 @@ def test_no_referral_is_active_while_the_program_is_off() -> None:
     made.run()
     assert _statuses(made, f"{PC}-chain.b")["new"] == "inactive"
     assert _statuses(made, f"{PC}-chain.b", as_of="2026-02-10T00:00:00Z")["new"] == "active"
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "status"),
+    [
+        ({}, {}, "active"),
+        ({}, {"enabled": False}, "inactive"),
+        ({}, {"enabled": False, "pricing": "at_binding"}, "inactive"),
+        ({"pricing": "at_binding"}, {"enabled": False}, "active"),
+        ({}, {"providers": {}}, "inactive"),
+        ({"terms": [{"kind": "retention"}], "providers": {}, "pricing": "at_binding"}, {}, "inactive"),
+    ],
+)
+def test_a_referral_is_active_by_the_version_that_would_price_a_payment(
+    first: dict[str, Any], second: dict[str, Any], status: str
+) -> None:
+    (program,) = (program for program in shipped() if program.program_id == PC)
+    programs = Programs()
+    for number, change in enumerate((first, second), 1):
+        version = ProgramPublished(
+            program_id=PC, version=number, effective_at=START + number * DAY, document=program.as_document() | change
+        )
+        programs = programs.with_version(version)
+    referral = Referral("bob", PC, listed=True, attributed_at=START)
+    at = START + 3 * DAY
+    assert referral_shown(referral, Person(), Contact(), programs, at, None).status == status
