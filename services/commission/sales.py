@@ -35,7 +35,7 @@ from services.commission.state import (
     commission_id,
 )
 from services.commission.terms import Frame, Seen, credits_of, earning_spans, frame, priced_by, reasons, unmoved
-from services.runtime.repeats import Repeat, forgotten, identity, judge
+from services.runtime.repeats import Repeat, content, forgotten, identity, judge
 from services.runtime.stage import Change, Context, DeadLetter, Emit, Record, Stage
 
 Step = Change[Customer, Customer]
@@ -46,6 +46,8 @@ def step(context: Context[Customer], state: Customer, event: Event) -> Step:
     if context.record.topic in (CUSTOMERS.name, PAYMENTS.name):
         repeat, seen = judge(state.seen, event)
         if repeat is Repeat.CONFLICT:
+            repeat = _among_waiting(state, event)
+        if repeat is Repeat.CONFLICT:
             return Change(dead_letters=(DeadLetter(context.record, "conflicting_repeat"),))
         if repeat is Repeat.SAME:
             return Change()
@@ -55,6 +57,23 @@ def step(context: Context[Customer], state: Customer, event: Event) -> Step:
     learnt.take(context.record, event)
     after, emits = _say(context, state, learnt.customer, learnt.touched, event)
     return Change(after, emits=emits, dead_letters=tuple(learnt.dead_letters), find=tuple(learnt.find))
+
+
+def _among_waiting(state: Customer, event: Event) -> Repeat:
+    """What a refund or dispute is to those that wait for their payment under its id, where it contradicts the first.
+
+    One in another currency than they waits beside them: only the payment says which of them can count.
+    """
+    match event.data:
+        case events.PaymentRefunded(payment_id=payment_id) | events.PaymentDisputed(payment_id=payment_id):
+            waiting = [parse_event(parked.value) for parked in state.parked if parked.payment_id == payment_id]
+        case _:
+            return Repeat.CONFLICT
+    same_id = [each for each in waiting if identity(each) == identity(event)]
+    if any(content(each) == content(event) for each in same_id):
+        return Repeat.SAME
+    currencies = {each.data.amount.currency for each in same_id}  # type: ignore[attr-defined]
+    return Repeat.NEW if currencies and event.data.amount.currency not in currencies else Repeat.CONFLICT
 
 
 # --- learning: the facts, in any order ------------------------------------------------------------------------------
@@ -174,7 +193,13 @@ class _Learnt:
         self.customer = replace(self.customer, parked=others)
         for parked in waiting:
             record = Record(parked.topic, parked.partition, parked.offset, parked.key, parked.value, parked.appended_at)
-            self.take(record, parse_event(parked.value))
+            event = parse_event(parked.value)
+            repeat, seen = judge(self.customer.seen, event)
+            if repeat is Repeat.CONFLICT:  # it waited beside the one that counts
+                self.dead_letters.append(DeadLetter(record, "conflicting_repeat"))
+                continue
+            self.customer = replace(self.customer, seen=seen)
+            self.take(record, event)
 
     def _after_payment(
         self, data: events.PaymentRefunded | events.PaymentDisputed | events.DisputeClosed, record: Record, event: Event
