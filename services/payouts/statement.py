@@ -2,6 +2,7 @@
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -44,12 +45,15 @@ class StatementLine(View):
 def lines(rows: Iterable[Row]) -> Iterator[Line]:
     """Every line of a partner, oldest first."""
     found = []
+    alike = Counter[tuple[int | str, ...]]()  # only of one moment: what is taken back late moves no other line
     for row in rows:
-        for number, posting in enumerate(postings(row)):
+        for posting in postings(row):
             if "partner" in (posting.source, posting.destination):
                 comes = posting.destination == "partner"
                 book = posting.program_id, posting.currency
-                place = (posting.at, 0 if comes else 1, *book, posting.kind, posting.reference, number)
+                same = posting.at, 0 if comes else 1, *book, posting.kind, posting.reference
+                alike[same] += 1
+                place = (*same, alike[same])
                 found.append((place, posting, posting.amount_minor if comes else -posting.amount_minor))
     found.sort(key=lambda each: each[0])
     standing: dict[BookKey, int] = {}

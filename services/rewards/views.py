@@ -220,9 +220,9 @@ def history(state: Wallet, rows: Iterable[Row], now: int) -> Iterator[Movement]:
 
 
 def movement_key(movement: Movement) -> tuple[int, int, str, str]:
-    """The order of the history."""
+    """The order of the history. Unique: a refund and a dispute may have the same id."""
     own = movement.payment_id or movement.claim_id or movement.bonus_id or movement.account_id or ""
-    why = movement.cause or f"{movement.program_id}:{movement.month}"
+    why = f"{movement.reason}:{movement.cause}" if movement.cause else f"{movement.program_id}:{movement.month}"
     return (movement.occurred_at, _ORDER.index(movement.type), own, why)
 
 

@@ -16,7 +16,8 @@ from schemas.moments import DAY, parse_instant
 from schemas.money import Money
 from schemas.programs import Programs, shipped
 from services.payouts import STAGES, api
-from services.payouts.statement import harmless
+from services.payouts.state import AccrualRow, Returned
+from services.payouts.statement import harmless, lines
 from services.runtime.http import Commands
 from services.runtime.metrics import Metrics
 from services.runtime.simulate import MemoryReader, World
@@ -360,6 +361,15 @@ def test_a_statement_is_paged_oldest_first(payouts: Payouts) -> None:
             break
         cursor = {"cursor": page["next_cursor"]}
     assert references == [f"pay-{number}" for number in range(1, 6)]
+
+
+def test_a_refund_that_comes_late_moves_no_other_line_to_another_place_in_the_statement() -> None:
+    def places(*reversals: Returned) -> dict[int, tuple[int | str, ...]]:
+        row = AccrualRow("pay-1", "keycrm", "USD", MARCH, 10_000, 1_000, MARCH, reversals=reversals)
+        return {line.posting.at: line.place for line in lines([row])}
+
+    early, later = Returned(MARCH + 1, 100, "refund"), Returned(MARCH + 2, 100, "refund")
+    assert places(later)[later.returned_at] == places(early, later)[later.returned_at]
 
 
 def test_a_statement_as_csv_has_a_header_and_decimal_amounts(payouts: Payouts) -> None:

@@ -14,7 +14,8 @@ from schemas.internal import SaleStated, TakenBack
 from schemas.moments import DAY, SECOND, format_instant, micros, parse_instant
 from schemas.money import Money
 from schemas.programs import shipped
-from services.rewards import api, stages
+from services.rewards import api, stages, views
+from services.rewards.state import Purchase, Taken, Wallet
 from services.runtime.http import Commands
 from services.runtime.metrics import Metrics
 from services.runtime.programs import ProgramsFeed
@@ -283,3 +284,10 @@ def test_history_shows_every_movement_newest_first_and_in_pages(rewards: Rewards
     assert paged == items
     assert rewards.get("/partners/p-1/history", program_id="keycrm").json()["items"] == []
     assert rewards.get("/partners/p-1/history", by=("partner", "p-2")).status_code == 404
+
+
+def test_a_refund_and_a_dispute_of_one_id_and_moment_are_two_lines_of_the_history() -> None:
+    taken = (Taken("x", MARCH + DAY, 4, "refund"), Taken("x", MARCH + DAY, 4, "dispute_lost"))
+    purchase = Purchase("pay-1", "c-1", PC, MARCH, 15, taken)
+    found = list(views.history(Wallet(), [purchase], MARCH))
+    assert len({views.movement_key(each) for each in found}) == len(found) == 3
