@@ -23,6 +23,16 @@ class Command(Payload):
     partner_id: Id
 
 
+class UnderTerms(Command):
+    """A command that is decided by a program's terms, those in force at its time.
+
+    `program_version`: the latest version that the API knew; the fold decides no earlier than it knows that one.
+    """
+
+    program_id: Id
+    program_version: int | None = None
+
+
 # --- attribution ----------------------------------------------------------------------------------------------------
 
 
@@ -91,13 +101,9 @@ class PublishProgram(Command):
 # --- rewards --------------------------------------------------------------------------------------------------------
 
 
-class RequestClaim(Command):
-    """`program_version`: the latest version that the API knew; the fold decides no earlier than it knows that one."""
-
+class RequestClaim(UnderTerms):
     type = "command.request_claim"
-    program_id: Id
     provider: str
-    program_version: int | None = None
 
 
 class SettleClaim(Command):
@@ -126,9 +132,8 @@ class UseDiscount(Command):
 # --- payouts --------------------------------------------------------------------------------------------------------
 
 
-class RequestWithdrawal(Command):
+class RequestWithdrawal(UnderTerms):
     type = "command.request_withdrawal"
-    program_id: Id
     amount: Money
     destination: Annotated[str, Field(min_length=4, max_length=256)]
     comment: str | None = None
@@ -141,16 +146,14 @@ class SettleWithdrawal(Command):
     reason: str | None = None
 
 
-class RequestTopup(Command):
+class RequestTopup(UnderTerms):
     type = "command.request_topup"
-    program_id: Id
     account_id: Id
     amount: Money
 
 
-class RequestDeposit(Command):
+class RequestDeposit(UnderTerms):
     type = "command.request_deposit"
-    program_id: Id
     amount: Money
     method: Literal["card", "invoice"]
 
@@ -160,9 +163,8 @@ class ConfirmDeposit(Command):
     deposit_id: Id
 
 
-class PayForClient(Command):
+class PayForClient(UnderTerms):
     type = "command.pay_for_client"
-    program_id: Id
     customer_id: Id
     account_id: Id | None = None
     integration: str

@@ -84,6 +84,18 @@ class Programs:
         in_force = [program for since, program in versions if program.version == 1 or since <= instant]
         return in_force[-1] if in_force else None
 
+    def in_force(self, program_id: str, instant: int, known: int | None = None) -> Program:
+        """The version in force at an instant, of all that somebody knew: up to `known`, which may be still to come.
+
+        Errors: NotYetPublished for a version, or a program, that has not been read.
+        """
+        if known is not None:
+            self.version(program_id, known)
+        program = self.at(program_id, instant)
+        if program is None:
+            raise NotYetPublished(program_id)
+        return program
+
     def latest(self, program_id: str) -> Program | None:
         """The version published last."""
         versions = self._versions.get(program_id, ())

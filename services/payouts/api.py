@@ -185,7 +185,10 @@ async def withdraw(
     request: Request, partner_id: Id, body: WithdrawalBody, who: TheCaller, has: TheResources, commands: TheCommands
 ) -> Response:
     await _own(who, has, partner_id, body.program_id)
-    return await commands.run(request, who, STAGES, asks.RequestWithdrawal, body, partner_id=partner_id)
+    version = await has.latest_version(body.program_id)
+    return await commands.run(
+        request, who, STAGES, asks.RequestWithdrawal, body, partner_id=partner_id, program_version=version
+    )
 
 
 @router.post(
@@ -249,7 +252,10 @@ async def top_up(
     request: Request, partner_id: Id, body: TopupBody, who: TheCaller, has: TheResources, commands: TheCommands
 ) -> Response:
     await _own(who, has, partner_id, body.program_id)
-    return await commands.run(request, who, STAGES, asks.RequestTopup, body, partner_id=partner_id)
+    version = await has.latest_version(body.program_id)
+    return await commands.run(
+        request, who, STAGES, asks.RequestTopup, body, partner_id=partner_id, program_version=version
+    )
 
 
 @router.post(
@@ -262,7 +268,10 @@ async def deposit(
     request: Request, partner_id: Id, body: DepositBody, who: TheCaller, has: TheResources, commands: TheCommands
 ) -> Response:
     await _own(who, has, partner_id, body.program_id)
-    return await commands.run(request, who, STAGES, asks.RequestDeposit, body, partner_id=partner_id)
+    version = await has.latest_version(body.program_id)
+    return await commands.run(
+        request, who, STAGES, asks.RequestDeposit, body, partner_id=partner_id, program_version=version
+    )
 
 
 @router.post(
@@ -294,7 +303,10 @@ async def pay_for_client(
 ) -> Response:
     """A customer who is bound to another partner is not found."""
     await _own(who, has, partner_id, body.program_id, with_bonus=body.use_bonus)
-    return await commands.run(request, who, STAGES, asks.PayForClient, body, partner_id=partner_id)
+    version = await has.latest_version(body.program_id)
+    return await commands.run(
+        request, who, STAGES, asks.PayForClient, body, partner_id=partner_id, program_version=version
+    )
 
 
 # --- who may what ---------------------------------------------------------------------------------------------------

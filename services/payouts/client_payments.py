@@ -35,7 +35,7 @@ def pay(context: LedgerContext, person: Person, event: Event, command: commands.
     another partner's customer (one bound to nobody may be paid for); 422 for an unknown integration; 409
     `bonus_not_applicable`; 409 `insufficient_balance`.
     """
-    program = program_of(context, person, event, command.program_id)
+    program = program_of(context, person, event, command)
     if program is None:
         return absent(command)
     terms = program.term(IntegratorAccount)

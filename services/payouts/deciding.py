@@ -2,11 +2,10 @@
 
 from collections.abc import Mapping
 
-from schemas.commands import Command
+from schemas.commands import Command, UnderTerms
 from schemas.events import Event, Payload
 from schemas.ids import derived_id
 from schemas.moments import SECOND
-from schemas.programs import NotYetPublished
 from schemas.programs.terms import Program
 from services.payouts import views
 from services.payouts.ledger import rebooked
@@ -18,17 +17,14 @@ LedgerChange = Change[Person, Row]
 LedgerContext = Context[Row]
 
 
-def program_of(context: LedgerContext, person: Person, event: Event, program_id: str) -> Program | None:
+def program_of(context: LedgerContext, person: Person, event: Event, command: UnderTerms) -> Program | None:
     """The program's version in force at the command, or None where the person is no partner of it.
 
-    Errors: NotYetPublished for a program that somebody was activated in.
+    Errors: NotYetPublished while a version that the API knew has not been read.
     """
-    if program_id not in person.programs:
+    if command.program_id not in person.programs:
         return None
-    program = context.programs.at(program_id, event.time)
-    if program is None:
-        raise NotYetPublished(program_id)
-    return program
+    return context.programs.in_force(command.program_id, event.time, command.program_version)
 
 
 def no(command: Command, code: str, detail: str) -> LedgerChange:

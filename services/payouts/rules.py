@@ -165,7 +165,7 @@ def _with_bonus(person: Person, granted: events.BonusGranted, at: int) -> Person
 def _withdraw(
     context: LedgerContext, person: Person, event: Event, command: commands.RequestWithdrawal
 ) -> LedgerChange:
-    program = program_of(context, person, event, command.program_id)
+    program = program_of(context, person, event, command)
     if program is None:
         return absent(command)
     amount, terms = command.amount, program.payouts
@@ -274,7 +274,7 @@ def _using(rows: Mapping[str, Row], used: Iterable[Use], sign: int) -> dict[str,
 
 
 def _top_up(context: LedgerContext, person: Person, event: Event, command: commands.RequestTopup) -> LedgerChange:
-    program = program_of(context, person, event, command.program_id)
+    program = program_of(context, person, event, command)
     if program is None:
         return absent(command)
     terms, amount = program.payouts.topup, command.amount
@@ -321,7 +321,7 @@ def _deposit_id(command_id: str) -> str:
 
 
 def _deposit(context: LedgerContext, person: Person, event: Event, command: commands.RequestDeposit) -> LedgerChange:
-    program = program_of(context, person, event, command.program_id)
+    program = program_of(context, person, event, command)
     if program is None:
         return absent(command)
     if program.term(IntegratorAccount) is None:

@@ -147,8 +147,6 @@ async def claim(
     if answer := await commands.earlier(request, who, stages(has.settings)):
         return answer
     _, program_id = await _in_program(has, partner_id, body.program_id)
-    await has.programs_feed.catch_up()
-    latest = has.programs.latest(program_id)
     return await commands.run(
         request,
         who,
@@ -157,7 +155,7 @@ async def claim(
         partner_id=partner_id,
         program_id=program_id,
         provider=body.provider,
-        program_version=latest.version if latest else None,
+        program_version=await has.latest_version(program_id),
     )
 
 

@@ -9,8 +9,7 @@ from msgspec.structs import replace
 from schemas.commands import Command, RequestClaim, SettleClaim
 from schemas.events import ClaimFailed, ClaimFulfilled, ClaimRequested, Event, Payload
 from schemas.ids import derived_id
-from schemas.programs import NotYetPublished
-from schemas.programs.terms import Credits, Program
+from schemas.programs.terms import Credits
 from services.rewards import views
 from services.rewards.purchases import moved
 from services.rewards.state import Claim, Purse, Row, Wallet, claim_row
@@ -28,7 +27,7 @@ def request(context: Context[Row], wallet: Wallet, event: Event, command: Reques
     """
     if command.program_id not in wallet.programs:
         return _absent(command)
-    program = _in_force(context, event, command)
+    program = context.programs.in_force(command.program_id, event.time, command.program_version)
     terms, provider = program.term(Credits), program.providers.get(command.provider)
     if not program.enabled:
         return _no(command, "program_disabled", "The program is off at the moment.")
@@ -78,16 +77,6 @@ def settle(context: Context[Row], wallet: Wallet, event: Event, command: SettleC
     )
     after = wallet if command.fulfil else moved(wallet, claim.program_id, claim.credits, 0)
     return _decided(after, settled, event, command, said, 200)
-
-
-def _in_force(context: Context[Row], event: Event, command: RequestClaim) -> Program:
-    """The version in force at the command, of all that the API knew when it wrote the command. NotYetPublished."""
-    if command.program_version is not None:
-        context.programs.version(command.program_id, command.program_version)
-    program = context.programs.at(command.program_id, event.time)
-    if program is None:
-        raise NotYetPublished(command.program_id)
-    return program
 
 
 def _no(command: Command, code: str, detail: str) -> Step:

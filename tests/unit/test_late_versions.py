@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from schemas import events
+from schemas import commands, events
 from schemas.commands import RequestClaim
 from schemas.events import Event, ProgramPublished
 from schemas.ids import derived_id
@@ -221,3 +221,42 @@ def test_a_claim_is_decided_by_the_version_that_its_api_knew_whenever_the_worker
     made.run()
     (asked,) = (event["data"] for event in told(made, "rewards") if event["type"] == "claim.requested")
     assert (asked["credits"], _balance(made)) == (1, 9)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_payment_for_a_client_costs_what_the_version_says_that_its_api_knew(seed: int) -> None:
+    made = world(seed, partitions=2)
+    by = {"body_hash": "-", "caller": "partner:ann", "partner_id": "ann"}
+    on = {"partner_id": "ann", "program_id": "message-help"}
+    made.publish(Event("on", "/attribution", START, events.PartnerActivated(**on, activated_at=START)))
+    made.run()
+    paid_in = commands.RequestDeposit(
+        command_id="in", **by, program_id="message-help", amount=Money(minor=9000, currency="EUR"), method="card"
+    )
+    arrived = commands.ConfirmDeposit(command_id="came", **by, deposit_id=derived_id("dep", "in"))
+    made.publish(Event("in", "/payouts", START, paid_in), Event("came", "/payouts", START, arrived))
+    made.run()
+    asked = commands.PayForClient(
+        command_id="k",
+        **by,
+        program_id="message-help",
+        program_version=2,
+        customer_id="c1",
+        integration="altegio",
+        interval="month",
+        list_price=Money(minor=1000, currency="EUR"),
+    )
+    made.publish(Event("k", "/payouts", START + DAY, asked), _altegio_at("0.80"))
+    made.run()
+    (paid,) = (event["data"] for event in told(made, "payouts") if event["type"] == "client_payment.made")
+    assert (paid["discount_rate"], paid["charged"]["minor"]) == ("0.80", 200)
+
+
+def _altegio_at(rate: str) -> Event:
+    """Version 2 of message-help, with another discount."""
+    (program,) = (program for program in shipped() if program.program_id == "message-help")
+    document = program.as_document()
+    (account,) = (term for term in document["terms"] if term["kind"] == "integrator_account")
+    account["families"]["altegio"]["discounts"] = [{"from_clients": 1, "rate": rate}]
+    made = ProgramPublished(program_id="message-help", version=2, effective_at=START, document=document)
+    return Event(derived_id("published", "message-help", 2), "/attribution", START, made)

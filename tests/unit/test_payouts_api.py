@@ -177,6 +177,18 @@ def test_a_clock_that_went_back_is_answered_from_the_rows(payouts: Payouts, monk
 # --- withdrawals ----------------------------------------------------------------------------------------------------
 
 
+def test_what_a_partner_asks_is_decided_by_the_latest_version_that_its_api_knows(payouts: Payouts) -> None:
+    payouts.client.app.state.resources.programs_feed.programs = Programs.of(*shipped())  # type: ignore[attr-defined]
+    asked = {"program_id": "keycrm", "amount": usd(1000)}
+    payouts.withdraw()
+    payouts.post("/partners/p-1/topups", {**asked, "account_id": "own-1"})
+    payouts.post("/partners/p-1/deposits", {**asked, "method": "card"})
+    client = {"customer_id": "c-1", "integration": "kommo", "interval": "month", "list_price": usd(1)}
+    payouts.post("/partners/p-1/client-payments", {"program_id": "keycrm", **client})
+    versions = [event.data.program_version for event in payouts.world.events("commands.payouts")]  # type: ignore[attr-defined]
+    assert versions == [1] * 4
+
+
 def test_a_withdrawal_goes_its_way(payouts: Payouts) -> None:
     asked = payouts.withdraw(comment="March")
     assert (asked.status_code, asked.json()["status"]) == (201, "processing")

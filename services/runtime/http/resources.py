@@ -31,6 +31,13 @@ class Resources:
         """Every published program version, as far as the API has read."""
         return self.programs_feed.programs
 
+    async def latest_version(self, program_id: str) -> int | None:
+        """A program's latest version of all that are on the topic by now, for a command to be decided by; None where
+        there is none. One round trip to the broker."""
+        await self.programs_feed.catch_up()
+        latest = self.programs.latest(program_id)
+        return latest.version if latest else None
+
 
 async def resources(request: Request) -> Resources:
     """The dependency behind `TheResources`."""
