@@ -57,13 +57,17 @@ def first_instant(year: int, month: int, day: int, zone: ZoneInfo) -> int:
 
 
 def verification_day(programs: Programs, program_id: str, month: str) -> VerificationDay | None:
-    """The day that verifies a month of a program; None for a program without a monthly discount then."""
+    """The day that verifies a month of a program; None for a program without a monthly discount then, and for a day
+    that begins before the year 1 of UTC."""
     start = month_start(month)
     program = programs.at(program_id, micros(start))
     terms = program.term(MonthlyDiscount) if program else None
     if program is None or terms is None:
         return None
-    as_of = first_instant(start.year, start.month, terms.day, program.zone)
+    try:
+        as_of = first_instant(start.year, start.month, terms.day, program.zone)
+    except OverflowError:
+        return None
     return VerificationDay(month, f"{month}-{terms.day:02}", as_of)
 
 

@@ -68,6 +68,14 @@ def test_a_month_is_verified_when_its_day_begins_in_the_programs_zone(timezone: 
     assert (found.date, format_instant(found.as_of)) == (f"{month}-28", as_of)
 
 
+@pytest.mark.parametrize("timezone", ["America/Adak", "Asia/Tokyo"])
+def test_a_day_that_begins_before_the_first_year_is_none(timezone: str) -> None:
+    """Both lay east of Greenwich then."""
+    programs = published(("2020-01-01T00:00:00Z", program(timezone, day=1)))
+    found = [verification_day(programs, MODEL.program_id, month) for month in ("0001-01", "0001-02")]
+    assert [day and day.date for day in found] == [None, "0001-02-01"]
+
+
 def test_a_wall_clock_that_leaps_over_midnight_begins_the_day_at_the_leap() -> None:
     # Toronto went from 23:30 of 30 March 1919 to 00:30.
     at = first_instant(1919, 3, 31, ZoneInfo("America/Toronto"))
