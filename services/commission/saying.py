@@ -4,6 +4,7 @@ Whatever happened in between, per payment accrued + adjusted − reversed is wha
 whole standing. Source: contract.md, `commission.*` and Order; programs.md, refunds and disputes.
 """
 
+from collections import Counter
 from decimal import Decimal
 
 from msgspec import Struct
@@ -237,8 +238,9 @@ class _Teller:
         )
 
     def _hold(self, before: Said, standing: Standing) -> None:
-        changed = [hold for hold in self.sale.holds if hold not in before.holds]
-        for since, until in changed[-1:]:
+        # Counted, since two disputes may begin at one instant and end at one.
+        changed = Counter(self.sale.holds) - Counter(before.holds)
+        for since, until in [*changed][-1:]:
             self._tell(
                 until if until is not None else since,
                 CommissionHeld(**self._ids, held=until is None, standing=standing),
