@@ -16,6 +16,7 @@ from services.runtime.settings import Settings
 log = logging.getLogger(__name__)
 
 CATCH_UP_SECONDS = 2.0
+_Ends = dict[TopicPartition, int]
 
 
 class ProgramsFeed:
@@ -35,6 +36,8 @@ class ProgramsFeed:
         """Asks where the topic ends. The broker answers a connection in order, so the reader's own would make the
         question wait for the fetch before it, which the broker keeps while there is nothing new."""
         self._following: asyncio.Task[None] | None = None
+        self._asked: asyncio.Task[_Ends] | None = None
+        self._next: asyncio.Task[_Ends] | None = None
 
     async def start(self) -> None:
         """Returns when every version that was published before is known; follows the topic from then on."""
@@ -63,16 +66,27 @@ class ProgramsFeed:
     async def catch_up(self) -> None:
         """Returns when every version that is on the topic by now is known, or after 2 seconds.
 
-        For an answer that must know what another answer has promised: one round trip to the broker.
+        For an answer that must know what another answer has promised: one round trip to the broker, which all share
+        who call before it begins.
         """
         if self._looker is None:
             return
         with contextlib.suppress(TimeoutError, KafkaError):
             async with asyncio.timeout(CATCH_UP_SECONDS):
-                ends = await self._looker.end_offsets(_partitions(self._settings))
+                if self._next is None:
+                    self._next = asyncio.create_task(self._ask(self._looker, self._asked))
+                ends = await asyncio.shield(self._next)
                 while any(self._read_to.get(partition, 0) < end for partition, end in ends.items()):
                     self._moved.clear()
                     await self._moved.wait()
+
+    async def _ask(self, looker: AIOKafkaConsumer, before: "asyncio.Task[_Ends] | None") -> _Ends:
+        """Where the topic ends. Asked once the question before is answered; who calls from then on asks anew."""
+        if before:
+            await asyncio.wait([before])
+        self._asked, self._next = self._next, None
+        ends: _Ends = await looker.end_offsets(_partitions(self._settings))
+        return ends
 
     async def _follow(self, consumer: AIOKafkaConsumer) -> None:
         while True:
