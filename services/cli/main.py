@@ -22,6 +22,7 @@ from services.cli import (
     topics,
     up,
     verify,
+    whatif,
     worker,
 )
 from services.cli.bench import command as bench
@@ -72,6 +73,7 @@ app.command("topics", rich_help_panel=DEPLOYED)(topics.topics)
 app.command("secrets", rich_help_panel=DEPLOYED)(secrets.secrets)
 app.command("publish", rich_help_panel=EVENTS)(publish.publish)
 app.command("explain", rich_help_panel=EVENTS)(explain.explain)
+app.command("whatif", rich_help_panel=EVENTS)(whatif.whatif)
 app.command("token", rich_help_panel=EVENTS)(token.token)
 app.add_typer(programs.app, name="programs", rich_help_panel=EVENTS)
 app.add_typer(dead_letters.app, name="dead-letters", rich_help_panel=EVENTS)

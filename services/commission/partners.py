@@ -7,7 +7,7 @@ Source: programs.md, "The rate follows the number of the partner's paying client
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from operator import attrgetter
 
@@ -60,7 +60,7 @@ def _stand(context: Context[Row], state: Partner, stated: SaleStated) -> Step:
     client = context.rows.get(client_row(stated.program_id, stated.customer_id))
     assert before is None or isinstance(before, Sale)
     assert client is None or isinstance(client, Client)
-    sale = _sale(stated, before.said if before else Said())
+    sale = sale_of(stated, before.said if before else Said())
     tiers = _tiers(context.programs, sale)
     ladder = state.ladders.get(sale.program_id, Ladder())
     moved = _climb(ladder, tiers, sale, before, client)
@@ -89,7 +89,7 @@ def _change(
     return Change(after, rows=rows, emits=emits)
 
 
-def _sale(stated: SaleStated, said: Said) -> Sale:
+def sale_of(stated: SaleStated, said: Said) -> Sale:
     return Sale(
         stated.payment_id,
         stated.customer_id,
@@ -173,19 +173,7 @@ def _recount(context: Context[Row], state: Partner, sale: Sale, caused_by: str) 
     sales = {s.payment_id: s for s in stored.values() if isinstance(s, Sale) and s.program_id == sale.program_id}
     sales[sale.payment_id] = sale
     ordered = sorted(sales.values(), key=attrgetter("paid_at", "payment_id"))
-    firsts: dict[str, Place] = {}
-    latest: Place = (0, "")
-    for one in ordered:
-        if one.accrues:
-            latest = one.place
-            firsts.setdefault(one.customer_id, latest)
-    places = sorted(firsts.values())
-    versions = {s.program_version: s for s in ordered}
-    tiers = {version: _tiers(context.programs, one) for version, one in versions.items()}
-    old = state.ladders.get(sale.program_id, Ladder())
-    begins = tuple(sorted({*old.begins, *(begin for each in tiers.values() for begin in _begins(each))}))
-    counted = Ladder(begins, len(places), (), latest, old.reached)
-    ladder = replace(counted, firsts=tuple(places[: counted.depth]))
+    ladder, firsts, tiers = _counted(context.programs, ordered, state.ladders.get(sale.program_id, Ladder()))
     rows: dict[str, Row | None] = _client_rows(stored, sale.program_id, firsts)
     emits: list[Emit] = []
     for one in ordered:
@@ -199,6 +187,33 @@ def _recount(context: Context[Row], state: Partner, sale: Sale, caused_by: str) 
         rows[sale_row(one.payment_id)] = replace(one, said=said)
     ladder, reached = _tell_tiers(ladder, tiers[sale.program_version], sale, context.key)
     return _change(context, state, sale.program_id, ladder, rows, (*emits, *reached))
+
+
+def _counted(
+    programs: Programs, ordered: Sequence[Sale], before: Ladder
+) -> tuple[Ladder, dict[str, Place], dict[int, tuple[Tier, ...]]]:
+    """The ladder that a partner's sales under one program make, in order of their places, with each client's first
+    place, and the tiers of each version."""
+    firsts: dict[str, Place] = {}
+    latest: Place = (0, "")
+    for one in ordered:
+        if one.accrues:
+            latest = one.place
+            firsts.setdefault(one.customer_id, latest)
+    versions = {s.program_version: s for s in ordered}
+    tiers = {version: _tiers(programs, one) for version, one in versions.items()}
+    begins = tuple(sorted({*before.begins, *(begin for each in tiers.values() for begin in _begins(each))}))
+    counted = Ladder(begins, len(firsts), (), latest, before.reached)
+    places = sorted(firsts.values())
+    return replace(counted, firsts=tuple(places[: counted.depth])), firsts, tiers
+
+
+def rates(programs: Programs, sales: Iterable[Sale]) -> Iterator[tuple[Sale, Decimal]]:
+    """A partner's sales under one program, all of them, each with the rate that it has among them."""
+    ordered = sorted(sales, key=attrgetter("paid_at", "payment_id"))
+    ladder, _, tiers = _counted(programs, ordered, Ladder())
+    for one in ordered:
+        yield one, _rate(ladder, tiers[one.program_version], one)
 
 
 def _client_rows(stored: Mapping[str, Row], program_id: str, firsts: Mapping[str, Place]) -> dict[str, Row | None]:

@@ -1,0 +1,162 @@
+"""`refstream whatif`: what partners would have earned, had a program document been in force."""
+
+import asyncio
+import json
+import sys
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from schemas.moments import DAY, format_instant, parse_instant
+from schemas.money import decimal_amount
+from services.cli.program_file import DocumentRefused, read_program
+from services.cli.state import running_settings
+
+if TYPE_CHECKING:
+    from schemas.programs.terms import Program
+    from services.commission.whatif import Earned, WhatIf
+    from services.runtime.settings import Settings
+
+TOLD_EVERY = 1_000
+
+
+class WhatIfRefused(Exception):
+    """There is nothing to compare with, or nothing to read. The message says so for the terminal."""
+
+
+def _instant(text: str) -> int:
+    """A day, which begins at 00:00 UTC, or an instant of RFC 3339. Errors: BadParameter."""
+    try:
+        return (date.fromisoformat(text) - date(1970, 1, 1)).days * DAY if len(text) == 10 else parse_instant(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r} is no day like 2026-02-28 and no time like 2026-02-28T12:00:00Z") from error
+
+
+def whatif(
+    program: Annotated[
+        Path, typer.Option(metavar="FILE", help="A program document, as `refstream programs show` prints one.")
+    ],
+    since: Annotated[
+        int | None,
+        typer.Option("--from", parser=_instant, metavar="TIME", help="In force from then on; else from the beginning."),
+    ] = None,
+    until: Annotated[
+        int | None,
+        typer.Option("--to", parser=_instant, metavar="TIME", help="In force until then, exclusive; else to the end."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs: every partner, in minor units.")] = False,
+) -> None:
+    """Tell what each partner would have earned, had this document been in force, and the difference. Changes nothing.
+
+    Every payment of the program's referrals is decided again, twice: as it was, and by the document. It prices what a
+    version in force from --from to --to would have priced: referrals made then or, where the program is priced at the
+    event, payments made then. What is compared is what is left after refunds: commissions by currency, and credits. Who
+    brought whom stays, and so does what was asked for: withdrawals, claims, client payments, verified months.
+    TIME is a day, which begins at 00:00 UTC, or like 2026-02-28T12:00:00Z.
+    """
+    settings = running_settings()
+    try:
+        if since is not None and until is not None and since >= until:
+            raise WhatIfRefused(f"--to {format_instant(until)} is not after --from {format_instant(since)}")
+        document = read_program(program).program
+        found = asyncio.run(_compared(settings, document, since, until))
+    except (DocumentRefused, WhatIfRefused) as refused:
+        print(f"refstream: {refused}" if isinstance(refused, WhatIfRefused) else refused, file=sys.stderr)
+        raise typer.Exit(1) from refused
+    rows = list(_rows(*found.earned()))
+    if as_json:
+        told = {"program_id": document.program_id, "payments": found.payments, "partners": rows}
+        print(json.dumps(told, indent=2, ensure_ascii=False))
+    else:
+        _print(document.program_id, found.payments, rows)
+
+
+async def _compared(settings: "Settings", document: "Program", since: int | None, until: int | None) -> "WhatIf":
+    """Reads all customers' states. Errors: WhatIfRefused."""
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    from services.commission.sales import SALES
+    from services.commission.whatif import Supposed, Unpublished, WhatIf
+    from services.runtime.codec import Codec
+    from services.runtime.programs import ProgramsFeed
+    from services.runtime.reader import Rebuilding
+    from services.runtime.redis_client import connect
+    from services.runtime.redis_reader import RedisReader
+
+    redis, feed = connect(settings.redis_url()), ProgramsFeed(settings)
+    await feed.start()
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    try:
+        compared = WhatIf(feed.programs, Supposed(feed.programs, document, since, until))
+        with Progress(*columns, transient=True) as progress:
+            task, customers = progress.add_task("reading customers"), 0
+            async for customer_id, customer in RedisReader(settings.partitions, redis, Codec.of(settings)).all_states(
+                SALES
+            ):
+                compared.take(customer_id, customer)
+                customers += 1
+                if customers % TOLD_EVERY == 0:
+                    progress.update(task, description=f"{customers} customers, {compared.payments} payments")
+        return compared
+    except Unpublished as error:
+        raise WhatIfRefused(f"{error}: no version of this program is published, so it has no referrals") from error
+    except Rebuilding as error:
+        raise WhatIfRefused(
+            "commission's cells are being rebuilt: try again when `refstream status` is well"
+        ) from error
+    finally:
+        await feed.stop()
+        await redis.aclose()
+
+
+def _rows(earned: "Earned", supposed: "Earned") -> Iterator[dict[str, Any]]:
+    """A row for each partner and currency, by partner."""
+    for partner_id, currency in sorted({*earned, *supposed}):
+        had, would = earned[partner_id, currency], supposed[partner_id, currency]
+        yield {
+            "partner_id": partner_id,
+            "currency": currency,
+            "earned": had,
+            "supposed": would,
+            "difference": would - had,
+        }
+
+
+def _print(program_id: str, payments: int, rows: list[dict[str, Any]]) -> None:
+    from rich.box import SIMPLE
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    changed = [row for row in rows if row["difference"]]
+    print(f"{program_id}: {payments} payments of {len({row['partner_id'] for row in rows})} partners decided again")
+    if not changed:
+        print("nobody would have earned more or less")
+        return
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=200)
+    table = Table("partner", "earned", "supposed", "difference", "", box=SIMPLE, pad_edge=False)
+    for column in table.columns[1:4]:
+        column.justify = "right"
+    for row in changed:
+        table.add_row(Text(row["partner_id"], overflow="fold"), *_amounts(row))
+    table.add_section()
+    for currency in sorted({row["currency"] for row in rows}):
+        own = [row for row in rows if row["currency"] == currency]
+        total = {name: sum(row[name] for row in own) for name in ("earned", "supposed", "difference")}
+        table.add_row(f"all {len(own)}", *_amounts(total | {"currency": currency}))
+    console.print(table)
+
+
+def _amounts(row: dict[str, Any]) -> Iterator[str]:
+    from services.commission.whatif import CREDITS
+
+    currency = row["currency"]
+    for name in ("earned", "supposed", "difference"):
+        text = str(row[name]) if currency == CREDITS else decimal_amount(row[name], currency)
+        yield f"+{text}" if name == "difference" and row[name] > 0 else text
+    yield currency
