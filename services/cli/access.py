@@ -145,7 +145,7 @@ def _platform() -> Principal:
 
 
 def _operator(workers: Iterable[Principal]) -> Principal:
-    """Whoever runs `refstream topics`, `status`, `verify`, `rebuild`, `erase`, `dead-letters` and `explain`."""
+    """Whoever runs `refstream topics`, `status`, `verify`, `rebuild`, `erase`, `dead-letters`, `explain`, `whatif`."""
     resent = {name for worker in workers for name in worker.may("Write")}  # by a rebuild where no worker runs
     replayed = {topic.name for topic in TOPICS if topic.from_outside}
     redis = [key for service in Service for key in _keys(service.value)]

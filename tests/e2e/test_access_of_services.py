@@ -13,6 +13,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -29,6 +30,7 @@ from aiokafka.errors import (
 from confluent_kafka import TopicCollection
 from confluent_kafka.admin import AclOperation, AdminClient
 
+import schemas.programs
 from schemas.topics import TOPICS
 from services.cli.access import Principal, principals
 from services.cli.service import Service
@@ -217,7 +219,8 @@ def test_wrong_records_become_dead_letters_and_wrong_keys_are_put_back(running: 
 
 
 def test_the_operator_can_look_verify_and_rebuild(running: Running) -> None:
-    for command in (["topics"], ["status"], ["rebuild", "--yes"], ["verify"]):
+    compared = ["whatif", "--program", str(Path(schemas.programs.__file__).parent / "keycrm.json")]
+    for command in (["topics"], ["status"], ["rebuild", "--yes"], ["verify"], compared):
         done = running.refstream("operator", *command)
         assert done.returncode == 0, (command, done.stdout[-2000:], done.stderr[-2000:])
     with running.at.redis("admin") as admin:
