@@ -5,6 +5,7 @@ terms matches them exhaustively. A document has versions; which one prices a ref
 """
 
 import re
+from decimal import Decimal
 from functools import cache, cached_property
 from typing import Annotated, Any, Literal, TypeVar, cast
 from urllib.parse import urlsplit
@@ -185,12 +186,21 @@ class IntegrationFamily(Document):
             raise ValueError("discounts rise by from_clients")
         return discounts
 
+    def rate(self, clients: int) -> Decimal:
+        """The discount for so many clients that a partner pays for in the family; 0 below its first step."""
+        reached = [step.rate for step in self.discounts if step.from_clients <= clients]
+        return reached[-1] if reached else Decimal(0)
+
 
 class IntegratorAccount(Document):
     """The partner pays for clients from the partner account, at list price minus the family's discount."""
 
     kind: Literal["integrator_account"] = "integrator_account"
     families: dict[str, IntegrationFamily]
+
+    def family_of(self, integration: str) -> IntegrationFamily | None:
+        """The family that an integration belongs to, or None for an unknown one."""
+        return next((family for family in self.families.values() if integration in family.integrations), None)
 
 
 class WelcomeBonus(Document):

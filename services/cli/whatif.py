@@ -17,7 +17,7 @@ from services.cli.state import running_settings
 
 if TYPE_CHECKING:
     from schemas.programs.terms import Program
-    from services.commission.whatif import Earned, WhatIf
+    from services.commission.whatif import Had, WhatIf
     from services.runtime.settings import Settings
 
 TOLD_EVERY = 1_000
@@ -49,12 +49,13 @@ def whatif(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For programs: every partner, in minor units.")] = False,
 ) -> None:
-    """Tell what each partner would have earned, had this document been in force, and the difference. Changes nothing.
+    """Tell what each partner would have, had this document been in force, and the difference. Changes nothing.
 
-    Every payment of the program's referrals is decided again, twice: as it was, and by the document. It prices what a
-    version in force from --from to --to would have priced: referrals made then or, where the program is priced at the
-    event, payments made then. What is compared is what is left after refunds: commissions by currency, and credits. Who
-    brought whom stays, and so does what was asked for: withdrawals, claims, client payments, verified months.
+    Every payment is decided again, as it was and by the document, which prices what a version in force from --from to
+    --to would have priced: referrals made then or, where the program is priced at the event, payments made then; and
+    payments for clients. Compared is what refunds leave of commissions and credits, and what partners were charged for
+    clients. Who brought whom stays, and so does what was asked for: withdrawals, top-ups, claims; verified months, too.
+
     TIME is a day, which begins at 00:00 UTC, or like 2026-02-28T12:00:00Z.
     """
     settings = running_settings()
@@ -66,7 +67,7 @@ def whatif(
     except (DocumentRefused, WhatIfRefused) as refused:
         print(f"refstream: {refused}" if isinstance(refused, WhatIfRefused) else refused, file=sys.stderr)
         raise typer.Exit(1) from refused
-    rows = list(_rows(*found.earned()))
+    rows = list(_rows(*found.had()))
     if as_json:
         told = {"program_id": document.program_id, "payments": found.payments, "partners": rows}
         print(json.dumps(told, indent=2, ensure_ascii=False))
@@ -112,17 +113,11 @@ async def _compared(settings: "Settings", document: "Program", since: int | None
         await redis.aclose()
 
 
-def _rows(earned: "Earned", supposed: "Earned") -> Iterator[dict[str, Any]]:
-    """A row for each partner and currency, by partner."""
-    for partner_id, currency in sorted({*earned, *supposed}):
-        had, would = earned[partner_id, currency], supposed[partner_id, currency]
-        yield {
-            "partner_id": partner_id,
-            "currency": currency,
-            "earned": had,
-            "supposed": would,
-            "difference": would - had,
-        }
+def _rows(had: "Had", would: "Had") -> Iterator[dict[str, Any]]:
+    """A row for each partner, kind and currency; credits have none."""
+    for line in sorted({*had, *would}):
+        named = {"partner_id": line.partner_id, "kind": line.kind, "currency": line.currency or None}
+        yield named | {"had": had[line], "would_have": would[line], "difference": would[line] - had[line]}
 
 
 def _print(program_id: str, payments: int, rows: list[dict[str, Any]]) -> None:
@@ -134,29 +129,30 @@ def _print(program_id: str, payments: int, rows: list[dict[str, Any]]) -> None:
     changed = [row for row in rows if row["difference"]]
     print(f"{program_id}: {payments} payments of {len({row['partner_id'] for row in rows})} partners decided again")
     if not changed:
-        print("nobody would have earned more or less")
+        print("nobody would have more or less")
         return
     console = Console()
     if not console.is_terminal:
         console = Console(width=200)
-    table = Table("partner", "earned", "supposed", "difference", "", box=SIMPLE, pad_edge=False)
-    for column in table.columns[1:4]:
+    table = Table("partner", "of", "", "had", "would have", "difference", box=SIMPLE, pad_edge=False)
+    for column in table.columns[3:]:
         column.justify = "right"
     for row in changed:
-        table.add_row(Text(row["partner_id"], overflow="fold"), *_amounts(row))
+        table.add_row(Text(row["partner_id"], overflow="fold"), *_cells(row))
     table.add_section()
-    for currency in sorted({row["currency"] for row in rows}):
-        own = [row for row in rows if row["currency"] == currency]
-        total = {name: sum(row[name] for row in own) for name in ("earned", "supposed", "difference")}
-        table.add_row(f"all {len(own)}", *_amounts(total | {"currency": currency}))
+    for each in sorted({(row["kind"], row["currency"]) for row in rows}, key=str):
+        own = [row for row in rows if (row["kind"], row["currency"]) == each]
+        total = {name: sum(row[name] for row in own) for name in _COUNTED}
+        table.add_row("all", *_cells(total | {"kind": each[0], "currency": each[1]}))
     console.print(table)
 
 
-def _amounts(row: dict[str, Any]) -> Iterator[str]:
-    from services.commission.whatif import CREDITS
+_COUNTED = ("had", "would_have", "difference")
 
-    currency = row["currency"]
-    for name in ("earned", "supposed", "difference"):
-        text = str(row[name]) if currency == CREDITS else decimal_amount(row[name], currency)
+
+def _cells(row: dict[str, Any]) -> Iterator[str]:
+    yield row["kind"]
+    yield row["currency"] or ""
+    for name in _COUNTED:
+        text = decimal_amount(row[name], row["currency"]) if row["currency"] else str(row[name])
         yield f"+{text}" if name == "difference" and row[name] > 0 else text
-    yield currency

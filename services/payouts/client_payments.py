@@ -44,7 +44,7 @@ def pay(context: LedgerContext, person: Person, event: Event, command: commands.
     client: Client | None = context.peek(CLIENTS.name, command.customer_id)
     if client is not None and client.partner_id not in ("", command.partner_id):
         return absent(command)
-    family = family_of(terms, command.integration)
+    family = terms.family_of(command.integration)
     if family is None:
         known = ", ".join(sorted(name for each in terms.families.values() for name in each.integrations))
         return Change(answers=(invalid(command, "integration", f"Name one of {known}."),))
@@ -86,25 +86,14 @@ class Price:
     from_bonus_minor: int
 
 
-def family_of(terms: IntegratorAccount, integration: str) -> IntegrationFamily | None:
-    """The family that an integration belongs to, or None for an unknown one."""
-    return next((family for family in terms.families.values() if integration in family.integrations), None)
-
-
 def clients_of(paid: Iterable[ClientPaymentRow], family: IntegrationFamily) -> set[str]:
     """The clients ever paid for in a family, those with the bonus too."""
     return {row.customer_id for row in paid if row.integration in family.integrations}
 
 
-def discount_rate(family: IntegrationFamily, clients: set[str]) -> Decimal:
-    """The family's rate for so many clients; 0 below its first step."""
-    reached = [step.rate for step in family.discounts if step.from_clients <= len(clients)]
-    return reached[-1] if reached else Decimal(0)
-
-
 def price_of(family: IntegrationFamily, clients: set[str], list_price: Money) -> Price:
     """What the account is charged for one of so many clients."""
-    rate = discount_rate(family, clients)
+    rate = family.rate(len(clients))
     return Price(rate, share(list_price.minor, 1 - rate), 0)
 
 

@@ -13,7 +13,7 @@ from schemas.money import MAX_MINOR, Money
 from schemas.programs.terms import IntegratorAccount, Program
 from services.payouts import LEDGER, statement, views
 from services.payouts.allocation import funds, topup_worth
-from services.payouts.client_payments import bonus_for, clients_of, family_of, price_of
+from services.payouts.client_payments import bonus_for, clients_of, price_of
 from services.payouts.clients import CLIENTS
 from services.payouts.state import (
     AccrualRow,
@@ -183,7 +183,7 @@ async def client_payment_quote(
         raise Problem(409, "client_payments_not_offered", "In this program partners do not pay for clients.")
     if (await has.reader.state(CLIENTS, customer_id)).partner_id not in ("", partner_id):
         raise not_found()
-    family = family_of(terms, integration)
+    family = terms.family_of(integration)
     if family is None:
         raise invalid("integration", "There is no such integration.")
     at = micros(has.settings.now())

@@ -104,18 +104,18 @@ def test_an_unknown_id_is_an_error(played: str, refstream: Refstream) -> None:
 def test_another_document_is_compared_with_what_was_earned(played: str, refstream: Refstream, tmp_path: Path) -> None:
     file = tmp_path / "keycrm.json"
     file.write_text(refstream("programs", "show", "keycrm").stdout)
-    assert refstream("whatif", "--program", str(file)).stdout.endswith("nobody would have earned more or less\n")
+    assert refstream("whatif", "--program", str(file)).stdout.endswith("nobody would have more or less\n")
     document = json.loads(file.read_text())
     for tier in document["terms"][0]["tiers"]:
         tier["rate"] = "0.5"
     file.write_text(json.dumps(document))
     rows = json.loads(refstream("whatif", "--program", str(file), "--json").stdout)["partners"]
-    assert all(0 < row["earned"] < row["supposed"] for row in rows)
+    assert all(0 < row["had"] < row["would_have"] for row in rows)
     for row in rows:
         found = json.loads(refstream("explain", row["partner_id"], "--no-records", "--json").stdout)["found"]
         balances = next(each["facts"]["balances"] for each in found if "balances" in each["facts"])
         (balance,) = (each for each in balances if each["program_id"] == "keycrm")
-        assert balance["accrued"]["minor"] - balance["reversed"]["minor"] == row["earned"], row
+        assert balance["accrued"]["minor"] - balance["reversed"]["minor"] == row["had"], row
 
 
 def test_dead_letters_are_listed_shown_and_replayed(played: str, refstream: Refstream, tmp_path: Path) -> None:

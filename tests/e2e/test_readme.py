@@ -52,4 +52,4 @@ def test_the_program_of_the_page_about_an_own_program_is_published_and_pays_what
     (later,) = running.get("/payouts/partners/vera/balance", as_of="2026-03-04T12:00:00Z")["balances"]
     assert (later["pending"], later["available"]) == (_usd(0), _usd(1225))
     assert "49.00 USD × 0.25 = 12.25 USD" in said
-    assert re.search(r"^ *vera +12\.25 +14\.70 +\+2\.45 +USD", said, re.MULTILINE), said
+    assert re.search(r"^ *vera +commissions +USD +12\.25 +14\.70 +\+2\.45", said, re.MULTILINE), said

@@ -18,7 +18,6 @@ from schemas.moments import DAY, parse_instant
 from schemas.money import Money, share
 from schemas.programs import shipped
 from schemas.programs.terms import ClientDiscount, IntegrationFamily, Share, Tier
-from services.payouts.client_payments import discount_rate
 from services.runtime.simulate import World
 from tests.worlds import balance, told, world
 
@@ -152,6 +151,6 @@ FAMILIES = st.lists(
 @given(FAMILIES, st.integers(0, 40), st.integers(0, 10**9))
 def test_one_client_more_never_costs_more(family: IntegrationFamily, clients: int, price: int) -> None:
     names = [f"c{number}" for number in range(clients + 1)]
-    before, after = discount_rate(family, set(names[:-1])), discount_rate(family, set(names))
+    before, after = family.rate(len(set(names[:-1]))), family.rate(len(set(names)))
     assert before <= after
     assert share(price, 1 - after) <= share(price, 1 - before) <= price

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from schemas.events import Event, PaymentRefunded, PaymentSucceeded, ReferralAttributed
+from schemas.internal import ClientPaid
 from schemas.moments import DAY, parse_instant
 from schemas.money import Money
 from schemas.programs import Programs, shipped
@@ -17,12 +17,13 @@ from schemas.programs.terms import Program
 from services.cli.main import app
 from services.cli.whatif import _print, _rows
 from services.commission.sales import SALES
-from services.commission.whatif import CREDITS, Earned, Supposed, Unpublished, WhatIf
+from services.commission.whatif import Had, Line, Supposed, Unpublished, WhatIf
 from services.runtime.simulate import MemoryReader, World
 from tests.journey import Journey, journeys
 from tests.worlds import examples, told, verify_asked, world
 
 JANUARY, MARCH, MAY = (parse_instant(f"2026-0{month}-01T00:00:00Z") for month in (1, 3, 5))
+ANNA, CREDITS = Line("anna", "commissions", "USD"), Line("anna", "credits", "")
 
 
 def changed(program_id: str, **fields: Any) -> Program:
@@ -68,9 +69,9 @@ def whatif(made: World, document: Program, since: int | None = None, until: int 
     return compared
 
 
-def differences(*of: Any) -> dict[tuple[str, str], tuple[int, int]]:
-    earned, supposed = whatif(*of).earned()
-    return {at: (earned[at], supposed[at]) for at in sorted({*earned, *supposed})}
+def differences(*of: Any) -> dict[Line, tuple[int, int]]:
+    had, would = whatif(*of).had()
+    return {at: (had[at], would[at]) for at in sorted({*had, *would})}
 
 
 @pytest.fixture
@@ -89,24 +90,24 @@ def two_clients() -> World:
 
 def test_another_rate_prices_every_payment_and_its_refunds(two_clients: World) -> None:
     # 10 %: 400 - 100 + 200 + 1000. 15 %: 600 - 150 + 300 + 1500.
-    assert differences(two_clients, changed("keycrm", tiers=[(1, "0.15")])) == {("anna", "USD"): (1500, 2250)}
+    assert differences(two_clients, changed("keycrm", tiers=[(1, "0.15")])) == {ANNA: (1500, 2250)}
 
 
 def test_other_tiers_are_climbed_by_all_clients_in_order_of_time(two_clients: World) -> None:
     # From the 2nd client, Carl on 1 May, 50 %: 300 (10 %) + 1000 + 5000.
     tiers = [(1, "0.10"), (2, "0.50")]
-    assert differences(two_clients, changed("keycrm", tiers=tiers)) == {("anna", "USD"): (1500, 6300)}
+    assert differences(two_clients, changed("keycrm", tiers=tiers)) == {ANNA: (1500, 6300)}
 
 
 def test_a_program_priced_at_the_binding_prices_the_referrals_of_the_time(two_clients: World) -> None:
     document = changed("keycrm", tiers=[(1, "0.20")])
-    assert differences(two_clients, document, None, MARCH) == {("anna", "USD"): (1500, 2000)}  # Bob's alone
-    assert differences(two_clients, document, MARCH, None) == {("anna", "USD"): (1500, 2500)}  # Carl's alone
-    assert differences(two_clients, document, MARCH + 1, None) == {("anna", "USD"): (1500, 1500)}
+    assert differences(two_clients, document, None, MARCH) == {ANNA: (1500, 2000)}  # Bob's alone
+    assert differences(two_clients, document, MARCH, None) == {ANNA: (1500, 2500)}  # Carl's alone
+    assert differences(two_clients, document, MARCH + 1, None) == {ANNA: (1500, 1500)}
 
 
 def test_switched_off_nobody_would_have_earned(two_clients: World) -> None:
-    assert differences(two_clients, changed("keycrm", enabled=False)) == {("anna", "USD"): (1500, 0)}
+    assert differences(two_clients, changed("keycrm", enabled=False)) == {ANNA: (1500, 0)}
 
 
 def test_a_program_priced_at_the_event_prices_the_purchases_of_the_time() -> None:
@@ -123,10 +124,50 @@ def test_a_program_priced_at_the_event_prices_the_purchases_of_the_time() -> Non
     made.run()
     each = int(4 * float(rates["product_rate"]))
     had, treble = each + each // 2, changed("proxy-credits", providers=dearer)
-    assert differences(made, treble) == {("anna", CREDITS): (had, 3 * had)}
-    assert differences(made, treble, MARCH, MAY) == {("anna", CREDITS): (had, 3 * each + each // 2)}
-    assert differences(made, treble, MAY, None) == {("anna", CREDITS): (had, each + 3 * each // 2)}
+    assert differences(made, treble) == {CREDITS: (had, 3 * had)}
+    assert differences(made, treble, MARCH, MAY) == {CREDITS: (had, 3 * each + each // 2)}
+    assert differences(made, treble, MAY, None) == {CREDITS: (had, each + 3 * each // 2)}
     assert differences(made, changed("keycrm")) == {}
+
+
+def charged(made: World, customer: str, at: int, list_minor: int, charged_minor: int, from_bonus: int = 0) -> None:
+    price, cost, bonus = (Money(minor=minor, currency="EUR") for minor in (list_minor, charged_minor, from_bonus))
+    data = ClientPaid(
+        payment_id=f"cp-{customer}-{at}",
+        partner_id="anna",
+        program_id="message-help",
+        program_version=1,
+        customer_id=customer,
+        integration="amo",
+        interval="month",
+        list_price=price,
+        discount_rate="0.35",
+        charged=cost,
+        from_bonus=bonus,
+        bound=False,
+    )
+    made.publish(Event(f"evt-{customer}-{at}", "/payouts", at, data))
+
+
+def test_payments_for_clients_cost_what_the_documents_discounts_say() -> None:
+    made = world()
+    charged(made, "bob", JANUARY, 10_000, 0, from_bonus=10_000)  # a client like others, and free
+    charged(made, "carl", MARCH, 10_000, 6500)
+    charged(made, "dora", MAY, 10_001, 6501)
+    charged(made, "carl", MAY + DAY, 10_000, 6500)
+    made.run()
+    document = next(each for each in shipped() if each.program_id == "message-help").as_document()
+    integrator = next(term for term in document["terms"] if term["kind"] == "integrator_account")
+    integrator["families"]["crm"]["discounts"] = [
+        {"from_clients": 1, "rate": "0.1"},
+        {"from_clients": 3, "rate": "0.5"},
+    ]
+    cheaper, at = changed("message-help", terms=document["terms"]), Line("anna", "client payments", "EUR")
+    # Carl is the 2nd client: 90.00; Dora the 3rd: 50.005, half to even 50.00; Carl again, of three: 50.00.
+    assert differences(made, cheaper) == {at: (-19_501, -19_000)}
+    assert differences(made, cheaper, MAY, MAY + 1) == {at: (-19_501, -18_000)}
+    without = [term for term in document["terms"] if term["kind"] != "integrator_account"]
+    assert differences(made, changed("message-help", terms=without)) == {at: (-19_501, -19_501)}
 
 
 def test_a_program_that_nobody_published_has_no_referrals() -> None:
@@ -141,28 +182,35 @@ def test_as_it_was_is_what_was_said(journey: Journey) -> None:
     for phase in journey.phases():
         made.publish(*phase)
         verify_asked(made.run())
-    found = Earned()
+    found = Had()
     for program_id in made.programs:
         versions = made.programs.versions(program_id)
-        earned, supposed = whatif(made, versions[-1][1]).earned()
+        had, would = whatif(made, versions[-1][1]).had()
         if len(versions) == 1:
-            assert supposed == earned
-        found.update({at: minor for at, minor in earned.items() if minor})
+            assert would == had
+        found.update({at: minor for at, minor in had.items() if minor})
     assert found == _said(made)
 
 
-def _said(made: World) -> Earned:
-    said: Counter[tuple[str, str]] = Counter()
-    for event in told(made, "commissions"):
-        sign = {"accrued": 1, "adjusted": 1, "reversed": -1}.get(event["type"].split(".")[1], 0)
-        if sign:
-            data = event["data"]
-            said[data["partner_id"], data["amount"]["currency"]] += sign * data["amount"]["minor"]
-    for event in told(made, "rewards"):
-        sign = {"credit.granted": 1, "credit.reversed": -1}.get(event["type"], 0)
-        if sign:
-            said[event["data"]["partner_id"], CREDITS] += sign * event["data"]["credits"]
-    return Counter({at: minor for at, minor in said.items() if minor})
+def _said(made: World) -> Had:
+    said = Had()
+    for event in told(made, "commissions", "rewards", "payouts"):
+        data = event["data"]
+        match event["type"]:
+            case "commission.accrued" | "commission.adjusted" | "commission.reversed" as kind:
+                sign = -1 if kind == "commission.reversed" else 1
+                said[Line(data["partner_id"], "commissions", data["amount"]["currency"])] += (
+                    sign * data["amount"]["minor"]
+                )
+            case "credit.granted":
+                said[Line(data["partner_id"], "credits", "")] += data["credits"]
+            case "credit.reversed":
+                said[Line(data["partner_id"], "credits", "")] -= data["credits"]
+            case "client_payment.made":
+                said[Line(data["partner_id"], "client payments", data["charged"]["currency"])] -= data["charged"][
+                    "minor"
+                ]
+    return Had({at: minor for at, minor in said.items() if minor})
 
 
 # --- the command ----------------------------------------------------------------------------------------------------
@@ -172,7 +220,7 @@ def test_it_prints_who_differs_and_what_all_have(two_clients: World, capsys: pyt
     bound(two_clients, "dora", JANUARY, partner="zoe")
     two_clients.run()
     compared = whatif(two_clients, changed("keycrm", tiers=[(1, "0.15")]))
-    _print("keycrm", compared.payments, list(_rows(*compared.earned())))
+    _print("keycrm", compared.payments, list(_rows(*compared.had())))
     printed = capsys.readouterr().out
     assert "keycrm: 3 payments of 1 partners decided again" in printed
     assert "anna" in printed
