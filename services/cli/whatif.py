@@ -51,10 +51,11 @@ def whatif(
 ) -> None:
     """Tell what each partner would have, had this document been in force, and the difference. Changes nothing.
 
-    Every payment is decided again, as it was and by the document, which prices what a version in force from --from to
-    --to would have priced: referrals made then or, where the program is priced at the event, payments made then; and
-    payments for clients. Compared is what refunds leave of commissions and credits, and what partners were charged for
-    clients. Who brought whom stays, and so does what was asked for: withdrawals, top-ups, claims; verified months, too.
+    Every payment is decided again, as it was and by the document: in force all the time, or from --from to --to. Then
+    it prices the referrals made in that time or, where the program is priced at the event, the payments made in it.
+
+    Counted are commissions and credits after refunds, and what partners were charged for clients. Who brought whom,
+    withdrawals, top-ups, claims and verified months stay as they were.
 
     TIME is a day, which begins at 00:00 UTC, or like 2026-02-28T12:00:00Z.
     """
