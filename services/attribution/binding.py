@@ -21,7 +21,7 @@ from typing import Any, Literal, assert_never, get_args
 
 from schemas.events import DeclineReason
 from schemas.moments import DAY, format_instant
-from schemas.programs import NotYetPublished, Programs
+from schemas.programs import Programs
 from schemas.programs.terms import Program
 from services.attribution.state import Decision
 
@@ -145,10 +145,7 @@ def _candidate(code: str, clicked_at: int | None, owner_of: OwnerOf) -> Candidat
 
 
 def _program_at(programs: Programs, candidate: Candidate, who: Newcomer) -> Program:
-    program = programs.at(candidate.program_id, who.signed_up_at)
-    if program is None:
-        raise NotYetPublished(candidate.program_id)
-    return program
+    return programs.in_force(candidate.program_id, who.signed_up_at)
 
 
 def _by_program(candidates: Iterable[Candidate]) -> list[list[Candidate]]:

@@ -13,7 +13,6 @@ from schemas import commands, events, internal
 from schemas.events import DiscountAssigned, DiscountLapsed, DiscountUsed, DiscountWithheld, Event
 from schemas.ids import derived_id
 from schemas.money import Money
-from schemas.programs import NotYetPublished
 from schemas.programs.terms import MonthlyDiscount
 from schemas.topics import ACTIVES, COMMANDS_REWARDS, CUSTOMERS, PARTNERS, PAYMENTS, REFERRALS
 from services.rewards.activity import active_spans
@@ -164,9 +163,7 @@ def _verify(context: _Context, person: Person, due: internal.VerificationDue) ->
     """
     if any(each.program_id == due.program_id and each.month == due.month for each in person.verifications):
         return Change()
-    program = context.programs.at(due.program_id, due.as_of)
-    if program is None:
-        raise NotYetPublished(due.program_id)
+    program = context.programs.in_force(due.program_id, due.as_of)
     referrals = (row for row in context.rows.all().values() if isinstance(row, Referral))
     found = outcome(person, referrals, program, due.as_of)
     given = tuple(Discount(each.account_id, each.percent, each.referrals_counted) for each in found.shares)

@@ -11,7 +11,6 @@ from schemas.ids import derived_id
 from schemas.internal import SaleStated
 from schemas.moments import DAY
 from schemas.money import Money
-from schemas.programs import NotYetPublished
 from schemas.programs.terms import SignupBonus, WelcomeBonus
 from schemas.topics import COMMANDS_REWARDS, PARTNERS, PAYOUTS, REFERRALS, SALES, TOPIC_OF
 from services.rewards import bonuses, claims, purchases
@@ -55,9 +54,7 @@ def _activated(context: Context[Row], state: Wallet, data: PartnerActivated) -> 
     if data.program_id in state.programs:
         return Change()
     after = replace(state, programs=(*state.programs, data.program_id))
-    program = context.programs.at(data.program_id, data.activated_at)
-    if program is None:
-        raise NotYetPublished(data.program_id)
+    program = context.programs.in_force(data.program_id, data.activated_at)
     welcome = program.term(WelcomeBonus)
     if welcome is None:
         return Change(after)
