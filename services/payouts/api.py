@@ -184,8 +184,7 @@ async def withdrawals(
 async def withdraw(
     request: Request, partner_id: Id, body: WithdrawalBody, who: TheCaller, has: TheResources, commands: TheCommands
 ) -> Response:
-    await _own(who, has, partner_id, body.program_id)
-    version = await has.latest_version(body.program_id)
+    version = await _own(who, has, partner_id, body.program_id)
     return await commands.run(
         request, who, STAGES, asks.RequestWithdrawal, body, partner_id=partner_id, program_version=version
     )
@@ -251,8 +250,7 @@ async def cancel(
 async def top_up(
     request: Request, partner_id: Id, body: TopupBody, who: TheCaller, has: TheResources, commands: TheCommands
 ) -> Response:
-    await _own(who, has, partner_id, body.program_id)
-    version = await has.latest_version(body.program_id)
+    version = await _own(who, has, partner_id, body.program_id)
     return await commands.run(
         request, who, STAGES, asks.RequestTopup, body, partner_id=partner_id, program_version=version
     )
@@ -267,8 +265,7 @@ async def top_up(
 async def deposit(
     request: Request, partner_id: Id, body: DepositBody, who: TheCaller, has: TheResources, commands: TheCommands
 ) -> Response:
-    await _own(who, has, partner_id, body.program_id)
-    version = await has.latest_version(body.program_id)
+    version = await _own(who, has, partner_id, body.program_id)
     return await commands.run(
         request, who, STAGES, asks.RequestDeposit, body, partner_id=partner_id, program_version=version
     )
@@ -302,8 +299,7 @@ async def pay_for_client(
     request: Request, partner_id: Id, body: ClientPaymentBody, who: TheCaller, has: TheResources, commands: TheCommands
 ) -> Response:
     """A customer who is bound to another partner is not found."""
-    await _own(who, has, partner_id, body.program_id, with_bonus=body.use_bonus)
-    version = await has.latest_version(body.program_id)
+    version = await _own(who, has, partner_id, body.program_id, with_bonus=body.use_bonus)
     return await commands.run(
         request, who, STAGES, asks.PayForClient, body, partner_id=partner_id, program_version=version
     )
@@ -324,8 +320,10 @@ async def _partner(who: Caller, has: Resources, partner_id: str) -> Person:
     return person
 
 
-async def _own(who: Caller, has: Resources, partner_id: str, program_id: str, *, with_bonus: bool = False) -> None:
-    """Only the partner asks for something to be done with its money.
+async def _own(
+    who: Caller, has: Resources, partner_id: str, program_id: str, *, with_bonus: bool = False
+) -> int | None:
+    """Only the partner asks for something to be done with its money. Answers the program's version to decide it by.
 
     A partner may be activated so lately that the ledger has not read of it, or (`with_bonus`) of the welcome bonus that
     follows: it waits a little before it is refused. Errors: Problem 403, 404.
@@ -338,8 +336,9 @@ async def _own(who: Caller, has: Resources, partner_id: str, program_id: str, *,
         person = await has.reader.state(LEDGER, partner_id)
         has_bonus = any(bonus.program_id == program_id for bonus in person.bonuses)
         if program_id in person.programs and (has_bonus or not awaits_bonus):
-            return
+            break
         await _wait(LOOK_SECONDS)
+    return await has.latest_version(program_id)
 
 
 _wait = asyncio.sleep
