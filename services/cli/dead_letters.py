@@ -14,6 +14,7 @@ import typer
 from schemas.events import UnknownType, Unreadable, parse_event
 from schemas.topics import TOPIC_OF
 from services.cli.state import running_settings
+from services.cli.tables import console
 from services.runtime.dead_letters import (
     Again,
     Letter,
@@ -66,19 +67,15 @@ def list_letters(
 
 def _print_table(letters: Sequence[Letter]) -> None:
     from rich.box import SIMPLE
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=200)
     table = Table("position", "since", "reason", "field", "came from", "about", box=SIMPLE, pad_edge=False)
     for letter in letters:
         row = letter.row()
         cells = (letter.position, row["dead_since"][:19], letter.reason, letter.field, letter.came_from, row["about"])
         table.add_row(*(Text(cell, overflow="fold") for cell in cells))  # Text: a record may hold [markup]
-    console.print(table)
+    console().print(table)
 
 
 # --- show -----------------------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from schemas.programs import differences as program_diff
 from schemas.programs.terms import Program
 from services.cli.program_file import DocumentRefused, ProgramFile, read_program
 from services.cli.state import read_state, running_settings
+from services.cli.tables import console
 from services.cli.token import Role, signed
 
 app = typer.Typer(
@@ -75,19 +76,15 @@ def _since(row: dict[str, Any]) -> str:
 
 def _print_table(rows: list[dict[str, Any]]) -> None:
     from rich.box import SIMPLE
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=200)
     table = Table("id", "version", "enabled", "currency", "effective from", "terms", box=SIMPLE, pad_edge=False)
     for row in rows:
         enabled, terms = "yes" if row["enabled"] else "no", ", ".join(row["terms"])
         cells = (row["program_id"], str(row["version"]), enabled, row["currency"], _since(row), terms)
         table.add_row(*(Text(cell, overflow="fold") for cell in cells))
-    console.print(table)
+    console().print(table)
 
 
 # --- show -----------------------------------------------------------------------------------------------------------

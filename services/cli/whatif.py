@@ -4,16 +4,16 @@ import asyncio
 import json
 import sys
 from collections.abc import Iterator
-from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from schemas.moments import DAY, format_instant, parse_instant
+from schemas.moments import DATE, format_instant, parse_instant
 from schemas.money import decimal_amount
 from services.cli.program_file import DocumentRefused, read_program
 from services.cli.state import running_settings
+from services.cli.tables import console
 
 if TYPE_CHECKING:
     from schemas.programs.terms import Program
@@ -30,7 +30,7 @@ class WhatIfRefused(Exception):
 def _instant(text: str) -> int:
     """A day, which begins at 00:00 UTC, or an instant of RFC 3339. Errors: BadParameter."""
     try:
-        return (date.fromisoformat(text) - date(1970, 1, 1)).days * DAY if len(text) == 10 else parse_instant(text)
+        return parse_instant(f"{text}T00:00:00Z" if DATE.fullmatch(text) else text)
     except ValueError as error:
         raise typer.BadParameter(f"{text!r} is no day like 2026-02-28 and no time like 2026-02-28T12:00:00Z") from error
 
@@ -123,7 +123,6 @@ def _rows(had: "Had", would: "Had") -> Iterator[dict[str, Any]]:
 
 def _print(program_id: str, payments: int, rows: list[dict[str, Any]]) -> None:
     from rich.box import SIMPLE
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -132,9 +131,6 @@ def _print(program_id: str, payments: int, rows: list[dict[str, Any]]) -> None:
     if not changed:
         print("nobody would have more or less")
         return
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=200)
     table = Table("partner", "of", "", "had", "would have", "difference", box=SIMPLE, pad_edge=False)
     for column in table.columns[3:]:
         column.justify = "right"
@@ -145,7 +141,7 @@ def _print(program_id: str, payments: int, rows: list[dict[str, Any]]) -> None:
         own = [row for row in rows if (row["kind"], row["currency"]) == each]
         total = {name: sum(row[name] for row in own) for name in _COUNTED}
         table.add_row("all", *_cells(total | {"kind": each[0], "currency": each[1]}))
-    console.print(table)
+    console().print(table)
 
 
 _COUNTED = ("had", "would_have", "difference")

@@ -172,7 +172,7 @@ def _recount(context: Context[Row], state: Partner, sale: Sale, caused_by: str) 
     stored = context.rows.all()
     sales = {s.payment_id: s for s in stored.values() if isinstance(s, Sale) and s.program_id == sale.program_id}
     sales[sale.payment_id] = sale
-    ordered = sorted(sales.values(), key=attrgetter("paid_at", "payment_id"))
+    ordered = _in_order(sales.values())
     ladder, firsts, tiers = _counted(context.programs, ordered, state.ladders.get(sale.program_id, Ladder()))
     rows: dict[str, Row | None] = _client_rows(stored, sale.program_id, firsts)
     emits: list[Emit] = []
@@ -187,6 +187,10 @@ def _recount(context: Context[Row], state: Partner, sale: Sale, caused_by: str) 
         rows[sale_row(one.payment_id)] = replace(one, said=said)
     ladder, reached = _tell_tiers(ladder, tiers[sale.program_version], sale, context.key)
     return _change(context, state, sale.program_id, ladder, rows, (*emits, *reached))
+
+
+def _in_order(sales: Iterable[Sale]) -> list[Sale]:
+    return sorted(sales, key=attrgetter("paid_at", "payment_id"))
 
 
 def _counted(
@@ -210,7 +214,7 @@ def _counted(
 
 def rates(programs: Programs, sales: Iterable[Sale]) -> Iterator[tuple[Sale, Decimal]]:
     """A partner's sales under one program, all of them, each with the rate that it has among them."""
-    ordered = sorted(sales, key=attrgetter("paid_at", "payment_id"))
+    ordered = _in_order(sales)
     ladder, _, tiers = _counted(programs, ordered, Ladder())
     for one in ordered:
         yield one, _rate(ladder, tiers[one.program_version], one)

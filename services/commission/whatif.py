@@ -40,6 +40,10 @@ class Unpublished(LookupError):
     """Nobody can have been bound under the program: it has no version."""
 
 
+_NEVER = 2**63
+"""When the document comes into force by itself."""
+
+
 class Supposed(Programs):
     """The published versions, but that in a span of time `[since, until)` a document was in force instead of its
     program's own; None: from the beginning, to the end.
@@ -55,15 +59,15 @@ class Supposed(Programs):
         own = published.versions(document.program_id)
         if not own:
             raise Unpublished(document.program_id)
-        self._published, self._since, self._until = published, since, until
+        self._since, self._until = since, until
         self.document = document.model_copy(update={"version": own[-1][1].version + 1})
         versions = {program_id: published.versions(program_id) for program_id in published}
-        super().__init__(versions | {document.program_id: (*own, (0, self.document))})
+        super().__init__(versions | {document.program_id: (*own, (_NEVER, self.document))})
 
     def at(self, program_id: str, instant: int) -> Program | None:
         if program_id == self.document.program_id and self.covers(instant):
             return self.document
-        return self._published.at(program_id, instant)
+        return super().at(program_id, instant)
 
     def bound(self, customer: Customer) -> Customer:
         """The customer as its referral would have been priced."""

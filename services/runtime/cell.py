@@ -88,7 +88,7 @@ class LogBehind(Exception):
 
 
 T = TypeVar("T")
-Taken = Sequence[tuple[Record, border.Folded | border.PutBack | border.Ignored | DeadLetter]]
+Taken = Sequence[tuple[Record, border.Taken]]
 """Records, each with what the border takes it for."""
 
 

@@ -233,6 +233,7 @@ def test_it_prints_who_differs_and_what_all_have(two_clients: World, capsys: pyt
     ("arguments", "says"),
     [
         (["--from", "2026-13-01"], "no day like"),
+        (["--from", "2026-W01-1"], "no day like"),
         (["--to", "tomorrow"], "no time like"),
         (["--from", "2026-02-01T00:00:00"], "no day like"),
         (["--from", "2026-02-02", "--to", "2026-02-02"], "is not after"),
