@@ -22,7 +22,7 @@ from services.runtime.reader import Rebuilding
 from services.runtime.redis_client import connect
 from services.runtime.redis_reader import RedisReader
 from services.runtime.settings import Settings
-from services.runtime.worker import stages_of
+from services.runtime.stages import stages_of
 from tests.journey import Journey, matches, missing
 
 SERVICES = ("attribution", "commission", "rewards", "payouts")

@@ -14,8 +14,8 @@ from services.cli.service import Service
 from services.rewards.day_timer import CHAIN
 from services.runtime.profiles import PERSONS
 from services.runtime.settings import Settings
+from services.runtime.stages import stages_of
 from services.runtime.topics_admin import concern
-from services.runtime.worker import stages_of
 
 ROOT = Path(__file__).parents[2]
 KAFKA_ACLS = ROOT / "deploy" / "security" / "kafka-acls.sh"

@@ -18,7 +18,7 @@ from services.runtime.programs import ProgramsFeed
 from services.runtime.redis_client import connect
 from services.runtime.settings import Settings
 from services.runtime.stage import Stage
-from services.runtime.worker import stages_of
+from services.runtime.stages import stages_of
 
 T = TypeVar("T")
 

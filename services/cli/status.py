@@ -67,8 +67,8 @@ async def _progress(settings: Settings) -> tuple[list[dict[str, Any]], dict[str,
     """Lag per service, topic and partition; and per stage how many events wait for others that have not come yet."""
     from services.runtime.lag import lags
     from services.runtime.redis_client import connect
+    from services.runtime.stages import stages_of
     from services.runtime.store import tag
-    from services.runtime.worker import stages_of
 
     stages = {service.value: stages_of(service.value, settings) for service in Service}
     reads = {service: sorted({topic.name for stage in own for topic in stage.reads}) for service, own in stages.items()}

@@ -1,4 +1,4 @@
-"""Redis as it is reached, one server or a cluster: the only place that knows which.
+"""Redis as it is reached, one server or a cluster: the only place that knows which. And whether it may hold the state.
 
 In a cluster all keys of a cell are on one server, since they share a hash tag. Which one that is may change at any
 time: a replica takes over, slots are moved. To whoever asks that is a lost connection. Nothing is sent on from one
@@ -6,6 +6,7 @@ server to another, so whatever was asked at once has been answered by one server
 goes to the one that has the cell now.
 """
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, cast
@@ -15,9 +16,19 @@ import redis.asyncio as aioredis
 from redis.asyncio.cluster import ClusterNode, ClusterPipeline, RedisCluster
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import AskError, ClusterError, RedisClusterException, SlotNotCoveredError, TryAgainError
+from redis.exceptions import (
+    AskError,
+    AuthenticationError,
+    ClusterError,
+    RedisClusterException,
+    ResponseError,
+    SlotNotCoveredError,
+    TryAgainError,
+)
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
+
+log = logging.getLogger(__name__)
 
 CLUSTER = "+cluster"
 """Behind `redis` or `rediss` in a URL: what stands there is a server of a cluster, or several with commas between."""
@@ -111,3 +122,43 @@ class _Pipeline(ClusterPipeline):
             with suppress(RedisConnectionError, RedisTimeoutError, RedisClusterException):
                 await self.cluster_client.nodes_manager.initialize()  # a pipeline's failure alone would not set it off
             raise
+
+
+# --- whether it may hold the state ----------------------------------------------------------------------------------
+
+
+class StoreRefused(Exception):
+    """This Redis must not hold the state: the message names why, and the cure."""
+
+
+async def refuse_unfit_store(redis: Any, partitions: int) -> None:
+    """Refuse a Redis that evicts keys, or whose state was made with another partition count. Errors: StoreRefused.
+
+    So is one that does not let us in, or lets nobody write. One that persists nothing is only a warning: what it loses
+    is folded again, which takes time and no money.
+    """
+    try:
+        memories = [(server, await redis.info("memory", **to(server))) for server in await servers_of(redis)]
+    except (AuthenticationError, ResponseError) as error:
+        raise StoreRefused(
+            f"Redis does not let us in ({error}): name in REFSTREAM_REDIS a user and a password that it knows, "
+            f"redis://USER:PASSWORD@HOST:PORT/0"  # pragma: allowlist secret
+        ) from None
+    for server, memory in memories:
+        at, policy = f" at {server.name}" if server else "", memory.get("maxmemory_policy", "noeviction")
+        if memory.get("maxmemory") and policy != "noeviction":
+            raise StoreRefused(f"Redis{at} evicts keys ({policy}): set maxmemory-policy noeviction")
+        if not (await redis.info("persistence", **to(server))).get("aof_enabled", 1):
+            log.warning("Redis%s keeps no append-only file, so a restart of it costs a rebuild: set appendonly yes", at)
+    try:
+        await redis.set("refstream:partitions", partitions, nx=True)
+    except ResponseError as error:
+        raise StoreRefused(
+            f"Redis refuses to write ({error}): let this user write, and make room on Redis' disk and in its memory"
+        ) from None
+    known = int(await redis.get("refstream:partitions"))
+    if known != partitions:
+        raise StoreRefused(
+            f"REFSTREAM_PARTITIONS is {partitions}, but the state in Redis was made with {known}: "
+            f"set it back to {known}, or move to new topics and replay"
+        )

@@ -24,11 +24,10 @@ from services.runtime.codec import Codec
 from services.runtime.http.problems import Problem
 from services.runtime.http.rates import WINDOW_SECONDS, RateLimits, counting_client
 from services.runtime.reader import Rebuilding
-from services.runtime.redis_client import connect
+from services.runtime.redis_client import StoreRefused, connect, refuse_unfit_store
 from services.runtime.redis_reader import RedisReader
 from services.runtime.redis_store import RedisCellStore
 from services.runtime.store import TRANSIENT, Commit, Verdict, tag
-from services.runtime.worker import StoreRefused, refuse_unfit_store
 from tests.clusters import FEW, Clusters, clusters
 from tests.faults.checks import BEFORE, play_before, play_under
 from tests.faults.playground import WORKERS, until

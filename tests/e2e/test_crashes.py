@@ -31,10 +31,10 @@ from services.cli.bench.load import publish_programs
 from services.payouts import ledger
 from services.runtime.codec import Codec
 from services.runtime.faults import POINTS
+from services.runtime.keeper import FENCED_EXIT
 from services.runtime.redis_client import connect
 from services.runtime.redis_reader import RedisReader
 from services.runtime.settings import Settings
-from services.runtime.worker import FENCED_EXIT
 from tests.conftest import DATA_SECRETS, Stack
 from tests.worlds import balance, shown, world
 

@@ -13,9 +13,8 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from schemas.topics import CUSTOMERS, PAYMENTS, PROFILES
-from services.runtime.redis_client import connect
+from services.runtime.redis_client import StoreRefused, connect, refuse_unfit_store
 from services.runtime.topics_admin import TopicsRefused, _configs_of, ensure_topics, refuse_unfit_topics, wanted
-from services.runtime.worker import StoreRefused, refuse_unfit_store
 from tests.conftest import Stack
 
 pytestmark = pytest.mark.infra
@@ -65,6 +64,19 @@ def test_a_redis_that_does_not_know_us_is_told_with_the_cure(stack: Stack) -> No
                 await refuse_unfit_store(stranger, stack.settings.partitions)
         finally:
             await stranger.aclose()
+
+    _with_redis(stack, scene)
+
+
+def test_a_redis_that_is_full_is_told_with_the_cure(stack: Stack) -> None:
+    async def scene(redis: object) -> None:
+        set_config = redis.config_set  # type: ignore[attr-defined]
+        await set_config("maxmemory", "1")
+        try:
+            with pytest.raises(StoreRefused, match="make room on Redis' disk and in its memory"):
+                await refuse_unfit_store(redis, stack.settings.partitions)
+        finally:
+            await set_config("maxmemory", "0")
 
     _with_redis(stack, scene)
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from services.payouts import STAGES
-from services.runtime import kafka_log, recovery, worker
+from services.runtime import kafka_log, keeper, recovery
 from services.runtime.kafka_log import KafkaLogReader
 from services.runtime.settings import Settings
 
@@ -58,12 +58,12 @@ def test_a_worker_whose_cells_do_not_open_and_do_not_move_ends(monkeypatch: pyte
     monkeypatch.setattr(kafka_log, "AIOKafkaConsumer", lambda **options: _NeverStops())
     monkeypatch.setattr(kafka_log, "STOP_SECONDS", 0.01)
     monkeypatch.setattr(recovery, "opened", opened)
-    monkeypatch.setattr(worker, "STALLED_SECONDS", 0.3)
-    monkeypatch.setattr(worker, "_end", _ended)
+    monkeypatch.setattr(keeper, "STALLED_SECONDS", 0.3)
+    monkeypatch.setattr(keeper, "end", _ended)
 
     async def open_all() -> None:
-        keeper = worker.Keeper(SETTINGS, STAGES)
-        await keeper.open([worker.TP(topic.name, 0) for stage in STAGES for topic in stage.reads])
+        cells = keeper.Keeper(SETTINGS, STAGES)
+        await cells.open([keeper.TP(topic.name, 0) for stage in STAGES for topic in stage.reads])
 
     with pytest.raises(_Ended):
         asyncio.run(asyncio.wait_for(open_all(), 20))

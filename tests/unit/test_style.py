@@ -92,7 +92,7 @@ def test_imports_follow_the_arrows(path: Path) -> None:
 def test_modules_are_imported_by_name_only_where_a_service_is_chosen_at_run_time() -> None:
     by_name = {_name(path) for path in PRODUCTION if "importlib" in set(_imports(path))}
     outside_cli = {name for name in by_name if not name.startswith(("services/cli/", "services/local/"))}
-    assert outside_cli == {"schemas/generate.py", "services/runtime/worker.py"}
+    assert outside_cli == {"schemas/generate.py", "services/runtime/stages.py"}
 
 
 def test_schemas_import_a_service_only_while_a_document_is_generated() -> None:

@@ -11,7 +11,8 @@ import pytest
 
 from services.local import ports
 from services.payouts import STAGES
-from services.runtime import worker, worker_health
+from services.runtime import worker_health
+from services.runtime.keeper import TP, Keeper
 from services.runtime.metrics import Metrics
 from services.runtime.settings import Settings
 from services.runtime.worker_health import serve
@@ -72,10 +73,10 @@ async def test_cells_are_open_from_the_end_of_their_opening_until_they_are_let_g
     async def opening(self: Any, partition: int) -> None:
         await may_open.wait()
 
-    monkeypatch.setattr(worker.Keeper, "_open", opening)
-    keeper = worker.Keeper(Settings.model_validate({"kafka": "127.0.0.1:1", "redis": "redis://127.0.0.1:1/0"}), STAGES)
+    monkeypatch.setattr(Keeper, "_open", opening)
+    keeper = Keeper(Settings.model_validate({"kafka": "127.0.0.1:1", "redis": "redis://127.0.0.1:1/0"}), STAGES)
     assert not keeper.is_open
-    under_way = asyncio.create_task(keeper.open([worker.TP("commissions", 0)]))
+    under_way = asyncio.create_task(keeper.open([TP("commissions", 0)]))
     await asyncio.sleep(0.01)
     assert not keeper.is_open
     may_open.set()

@@ -9,8 +9,8 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from services.cli.service import Service
 from services.runtime.redis_client import connect
 from services.runtime.settings import Settings
+from services.runtime.stages import stages_of
 from services.runtime.store import tag
-from services.runtime.worker import stages_of
 
 
 @dataclass(frozen=True, slots=True)

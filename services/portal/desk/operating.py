@@ -17,6 +17,7 @@ from services.portal.visit import Form, TheAdmin, Visit
 from services.runtime.dead_letters import LetterRefused, again, chosen, find_letters, letters_at, publish_again
 from services.runtime.lag import Lag, lags
 from services.runtime.settings import Settings
+from services.runtime.stages import stages_of
 
 router = APIRouter()
 LOOK_SECONDS = 3.0
@@ -42,8 +43,6 @@ class Watch:
 
     async def look(self) -> list[dict[str, Any]]:
         """Each service's lag, and events a second since the last look. Errors: ApiRefused where Kafka is away."""
-        from services.runtime.worker import stages_of  # all of the workers' code, which no other page needs
-
         reads = {
             service: sorted({topic.name for stage in stages_of(service, self.settings) for topic in stage.reads})
             for service in SERVICES
