@@ -40,6 +40,7 @@ from services.runtime.http import (
     TheResources,
     cut,
     invalid,
+    names_program,
     not_found,
     own_partner,
     page,
@@ -52,6 +53,7 @@ from services.runtime.settings import Settings
 
 router = APIRouter()
 
+OF_A_PROGRAM = names_program(PEOPLE, lambda person: person.activations)
 MAX_ACCOUNTS = 1000
 Evidence = Annotated[str, Field(strict=True, min_length=1, max_length=8192)]
 PUBLICATION_LOOKS, LOOK_SECONDS = 200, 0.01
@@ -160,7 +162,11 @@ async def accounts(partner_id: Id, who: TheCaller, has: TheResources) -> views.O
 
 
 @router.post(
-    "/partners/{partner_id}/links", status_code=201, response_model=views.LinkShown, summary="Create a referral link"
+    "/partners/{partner_id}/links",
+    status_code=201,
+    dependencies=[OF_A_PROGRAM],
+    response_model=views.LinkShown,
+    summary="Create a referral link",
 )
 async def create_link(
     request: Request, partner_id: Id, body: LinkBody, who: TheCaller, commands: TheCommands, has: TheResources
@@ -176,6 +182,7 @@ async def create_link(
 @router.post(
     "/partners/{partner_id}/promo-codes",
     status_code=201,
+    dependencies=[OF_A_PROGRAM],
     response_model=views.PromoCodeShown,
     summary="Create a promo code",
 )
@@ -255,6 +262,7 @@ async def statistics(
 
 @router.put(
     "/partners/{partner_id}/account-order",
+    dependencies=[OF_A_PROGRAM],
     response_model=views.AccountOrderShown,
     summary="The order in which a partner's accounts take discounts",
 )
@@ -276,6 +284,7 @@ async def order_accounts(
 @router.post(
     "/partners/{partner_id}/retention-claims",
     status_code=201,
+    dependencies=[OF_A_PROGRAM],
     response_model=views.ClaimMade,
     summary="Claim a client who is a customer already",
 )

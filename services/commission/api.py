@@ -17,7 +17,6 @@ from services.commission.state import Customer, Ladder, Payment, Sale
 from services.runtime.http import (
     AsOf,
     Page,
-    Problem,
     Resources,
     Search,
     TheCaller,
@@ -26,6 +25,7 @@ from services.runtime.http import (
     cut,
     not_found,
     own_partner,
+    program_required,
     require,
     service_app,
 )
@@ -73,7 +73,7 @@ async def tier(
     if program_id is None:
         programs = {*state.programs, *state.ladders}
         if len(programs) != 1:
-            raise Problem(422, "program_required", "Name the program: program_id.")
+            raise program_required()
         (program_id,) = programs
     program = has.programs.at(program_id, as_of if as_of is not None else micros(has.settings.now()))
     if program is None:

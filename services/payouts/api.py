@@ -29,6 +29,7 @@ from services.runtime.http import (
     TheCommands,
     ThePaging,
     TheResources,
+    names_program,
     not_found,
     own_partner,
     page,
@@ -40,6 +41,8 @@ from services.runtime.settings import Settings
 
 router = APIRouter()
 router.include_router(lists_api.router)
+
+OF_A_PROGRAM = names_program(LEDGER, lambda person: person.programs)
 
 ACTIVATION_LOOKS, LOOK_SECONDS = 40, 0.05
 """How long a partner's first request waits for an activation that is still on its way from attribution: 2 seconds."""
@@ -178,6 +181,7 @@ async def withdrawals(
 @router.post(
     "/partners/{partner_id}/withdrawals",
     status_code=201,
+    dependencies=[OF_A_PROGRAM],
     summary="Ask for money to be paid out",
     response_model=views.Withdrawal,
 )
@@ -244,6 +248,7 @@ async def cancel(
 @router.post(
     "/partners/{partner_id}/topups",
     status_code=201,
+    dependencies=[OF_A_PROGRAM],
     summary="Use bonus money for an account of one's own, where it is worth more",
     response_model=views.Topup,
 )
@@ -259,6 +264,7 @@ async def top_up(
 @router.post(
     "/partners/{partner_id}/deposits",
     status_code=201,
+    dependencies=[OF_A_PROGRAM],
     summary="Pay into the partner account, by card or by invoice",
     response_model=views.Deposit,
 )
@@ -292,6 +298,7 @@ async def confirm(
 @router.post(
     "/partners/{partner_id}/client-payments",
     status_code=201,
+    dependencies=[OF_A_PROGRAM],
     summary="Pay for a client from the partner account, or with the welcome bonus",
     response_model=views.ClientPayment,
 )

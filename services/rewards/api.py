@@ -19,7 +19,6 @@ from services.runtime.http import (
     Body,
     NoBody,
     Page,
-    Problem,
     Resources,
     Text,
     TheCaller,
@@ -29,6 +28,7 @@ from services.runtime.http import (
     not_found,
     own_partner,
     page,
+    program_required,
     require,
     service_app,
 )
@@ -233,7 +233,7 @@ async def _in_program(has: Resources, partner_id: str, program_id: str | None) -
         state = await has.reader.state(WALLETS, partner_id)
     if program_id is None:
         if len(state.programs) != 1:
-            raise Problem(422, "program_required", "Name the program: program_id.")
+            raise program_required()
         return state, state.programs[0]
     if program_id not in state.programs:
         raise not_found()

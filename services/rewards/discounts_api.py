@@ -36,6 +36,7 @@ from services.runtime.http import (
     invalid,
     not_found,
     own_partner,
+    program_required,
     require,
 )
 
@@ -188,7 +189,7 @@ def _only_program(person: Person) -> str:
     if not person.activations:
         raise not_found()
     if len(person.activations) > 1:
-        raise Problem(422, "program_required", "Name the program: program_id.")
+        raise program_required()
     return next(iter(person.activations))
 
 

@@ -156,6 +156,11 @@ PUBLIC = {
 
 WITH_ID = [call for call in ROUTES if "{" in call]
 BY_PARTNERS_ID = [call for call in WITH_ID if ROUTES[call].partner == "in"]
+ABOUT_A_PROGRAM = [
+    call
+    for call in BY_PARTNERS_ID
+    if "program_id" in (ROUTES[call].body or {}) and not call.endswith("/activations")  # of a program that is not its
+]
 
 
 @dataclass
@@ -272,6 +277,30 @@ def test_an_id_in_a_body_tells_nothing_of_others_either(matrix: Matrix, call: st
     )
     assert foreign.status_code in (404, 409)
     assert same(foreign) == same(absent)
+
+
+@pytest.mark.parametrize("call", ABOUT_A_PROGRAM)
+def test_a_partner_of_several_programs_has_to_say_which(matrix: Matrix, call: str) -> None:
+    before = matrix.apis.written
+    body = {name: value for name, value in (ROUTES[call].body or {}).items() if name != "program_id"}
+    own, foreign, absent = (
+        matrix.apis.call(call.split(" ")[0], matrix.path(call, whose), "partner", json=body)
+        for whose in (OWN, FOREIGN, ABSENT)
+    )
+    assert (own.status_code, own.json()["code"]) == (422, "program_required")
+    assert foreign.status_code == 404
+    assert same(foreign) == same(absent)
+    assert matrix.apis.written == before
+
+
+@pytest.mark.parametrize("call", ABOUT_A_PROGRAM)
+def test_a_partner_of_none_is_told_of_the_field(matrix: Matrix, call: str) -> None:
+    answer = matrix.apis.call(call.split(" ")[0], matrix.path(call, ABSENT), "partner", ABSENT, json={})
+    if call.startswith("POST /rewards/"):  # there a partner of one program may leave it out
+        assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "provider")
+    else:
+        assert (answer.status_code, answer.json()["code"]) == (422, "invalid")
+        assert "program_id" in [error["field"] for error in answer.json()["errors"]]
 
 
 def test_the_platform_sees_no_destination_and_an_admin_and_the_partner_its_end(matrix: Matrix) -> None:

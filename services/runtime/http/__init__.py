@@ -18,8 +18,9 @@ from services.runtime.http.app import service_app
 from services.runtime.http.auth import Caller, TheCaller, own_partner, require
 from services.runtime.http.bodies import Body, Moment, NoBody, Text
 from services.runtime.http.commands import Commands
+from services.runtime.http.named import names_program
 from services.runtime.http.pages import Page, Paging, ThePaging, cut, page
-from services.runtime.http.problems import FieldError, Problem, invalid, not_found
+from services.runtime.http.problems import FieldError, Problem, invalid, not_found, program_required
 from services.runtime.http.queries import AsOf, Search, wants_csv
 from services.runtime.http.rates import TheVisitor
 from services.runtime.http.resources import Resources, TheCommands, TheResources
@@ -45,9 +46,11 @@ __all__ = [
     "TheVisitor",
     "cut",
     "invalid",
+    "names_program",
     "not_found",
     "own_partner",
     "page",
+    "program_required",
     "require",
     "service_app",
     "wants_csv",

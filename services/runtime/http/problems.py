@@ -88,6 +88,11 @@ def invalid(field: str, message: str) -> Problem:
     return Problem(422, "invalid", "The request is not valid.", [FieldError(field=field, message=message)])
 
 
+def program_required() -> Problem:
+    """What a partner of several programs is told who left `program_id` out."""
+    return Problem(422, "program_required", "Name the program: program_id.")
+
+
 def rebuilding() -> Problem:
     return Problem(503, "rebuilding", "The state is being rebuilt; ask again soon.", headers={"Retry-After": "1"})
 
