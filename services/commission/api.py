@@ -72,8 +72,10 @@ async def tier(
     state = await has.reader.state(PARTNERS, partner_id)
     if program_id is None:
         programs = {*state.programs, *state.ladders}
-        if len(programs) != 1:
+        if len(programs) > 1:
             raise program_required()
+        if not programs:
+            raise not_found()
         (program_id,) = programs
     program = has.programs.at(program_id, as_of if as_of is not None else micros(has.settings.now()))
     if program is None:

@@ -232,8 +232,10 @@ async def _in_program(has: Resources, partner_id: str, program_id: str | None) -
         await asyncio.sleep(LOOK_SECONDS)
         state = await has.reader.state(WALLETS, partner_id)
     if program_id is None:
-        if len(state.programs) != 1:
+        if len(state.programs) > 1:
             raise program_required()
+        if not state.programs:
+            raise not_found()
         return state, state.programs[0]
     if program_id not in state.programs:
         raise not_found()

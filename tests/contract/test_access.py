@@ -303,6 +303,14 @@ def test_a_partner_of_none_is_told_of_the_field(matrix: Matrix, call: str) -> No
         assert "program_id" in [error["field"] for error in answer.json()["errors"]]
 
 
+@pytest.mark.parametrize("path", ["/commission/partners/{}/tier", "/rewards/partners/{}/store"])
+def test_a_partner_of_no_program_has_none_to_name(matrix: Matrix, path: str) -> None:
+    own = matrix.apis.call("GET", path.format(OWN), "partner")
+    absent = matrix.apis.call("GET", path.format(ABSENT), "partner", ABSENT)
+    assert (own.status_code, own.json()["code"]) == (422, "program_required")
+    assert (absent.status_code, absent.json()["code"]) == (404, "not_found")
+
+
 def test_the_platform_sees_no_destination_and_an_admin_and_the_partner_its_end(matrix: Matrix) -> None:
     call = "GET /payouts/partners/{partner_id}/withdrawals"
     shown = {role: matrix.ask(call, role).json()["items"][-1]["destination"] for role in ROLES}

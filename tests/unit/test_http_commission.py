@@ -67,6 +67,7 @@ def reader() -> FakeReader:
     reader.by_key[(SALES.name, "c2")] = Customer(payments={"p9": _payment("p9", 0)})
     ladder = Ladder((6, 21), 1, ((START + DAY, "p1"),), (START + DAY, "p1"))
     reader.by_key[(PARTNERS.name, "p-1")] = Partner({"keycrm": ladder})
+    reader.by_key[(PARTNERS.name, "p-several")] = Partner(programs=("keycrm", "message-help"))
     declined = {"reasons": ("outside_window",), "said": Said(1, False, "outside_window")}
     reader.rows_by_key[(PARTNERS.name, "p-1")] = {
         sale_row("p1"): _sale("p1", 1, taken_back=(REFUND,)),
@@ -139,8 +140,9 @@ def test_tier_as_of_counts_clients_before(client: TestClient) -> None:
 
 def test_tier_without_program_is_of_the_only_one_or_refused(client: TestClient) -> None:
     assert client.get("/commission/partners/p-1/tier", headers=bearer()).json()["program_id"] == "keycrm"
-    answer = client.get("/commission/partners/p-2/tier", headers=bearer(sub="p-2"))
+    answer = client.get("/commission/partners/p-several/tier", headers=bearer(sub="p-several"))
     assert (answer.status_code, answer.json()["code"]) == (422, "program_required")
+    assert client.get("/commission/partners/p-2/tier", headers=bearer(sub="p-2")).status_code == 404
     assert client.get("/commission/partners/p-1/tier?program_id=nothing", headers=bearer()).status_code == 404
 
 
