@@ -59,10 +59,10 @@ def _parsed(text: str) -> int:
 def _after_leap_second(text: str) -> int:
     """The instant after second 59, which a second 60 is here.
 
-    Errors: ValueError unless a minute 59 of UTC ends there.
+    Errors: ValueError unless a day of UTC ends there.
     """
     last = moment(_parsed(f"{text[:17]}59{text[19:]}"))
-    if last.minute != 59:
+    if (last.hour, last.minute) != (23, 59):
         raise ValueError(_HOW_TO_WRITE)
     try:
         return micros(last + timedelta(seconds=1))
