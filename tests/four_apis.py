@@ -22,6 +22,7 @@ from schemas.money import Money
 from schemas.programs import shipped
 from services import attribution, commission, payouts, rewards
 from services.attribution import api as attribution_api
+from services.attribution import programs_api
 from services.commission import api as commission_api
 from services.payouts import api as payouts_api
 from services.rewards import api as rewards_api
@@ -99,7 +100,7 @@ def four_apis(rates: RateLimits | None = None) -> Iterator[FourApis]:
     with ExitStack() as opened, pytest.MonkeyPatch.context() as patch:
         for api in (payouts_api, rewards_api):
             patch.setattr(api, "ACTIVATION_LOOKS", 1)
-        patch.setattr(attribution_api, "PUBLICATION_LOOKS", 1)
+        patch.setattr(programs_api, "PUBLICATION_LOOKS", 1)
         for name, api in APIS.items():
             commands = None
             if takes_commands(name):

@@ -1,14 +1,11 @@
 """HTTP of attribution: links that are followed, what partners ask for, and what their pages show."""
 
-import asyncio
 import hmac
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import date
-from http import HTTPStatus
 from typing import Annotated, Any
 
-import orjson
 from fastapi import APIRouter, FastAPI, Query, Request
 from pydantic import Field
 from starlette.responses import Response
@@ -16,13 +13,13 @@ from starlette.responses import Response
 from schemas import commands as asks
 from schemas.ids import Id
 from schemas.moments import DATE, micros
-from services.attribution import CODE_OWNERS, PEOPLE, STAGES, views
+from services.attribution import CODE_OWNERS, PEOPLE, STAGES, programs_api, views
 from services.attribution.codes import normalised, promo_code_fault
 from services.attribution.partnership import partner_name
 from services.attribution.publishing import CLOCK_DIFFERENCE
 from services.attribution.redirect import LinkCode, WriteClick, redirect_routes
 from services.attribution.retention import claim_name
-from services.attribution.state import Person, Version
+from services.attribution.state import Person
 from services.runtime.http import (
     AsOf,
     Body,
@@ -52,12 +49,11 @@ from services.runtime.profiles import PERSONS, found_by
 from services.runtime.settings import Settings
 
 router = APIRouter()
+router.include_router(programs_api.router)
 
 OF_A_PROGRAM = names_program(PEOPLE, lambda person: person.activations)
 MAX_ACCOUNTS = 1000
 Evidence = Annotated[str, Field(strict=True, min_length=1, max_length=8192)]
-PUBLICATION_LOOKS, LOOK_SECONDS = 200, 0.01
-"""How long a publication's answer waits for the version to come back from the topic: 2 seconds."""
 
 
 class PartnerBody(Body):
@@ -364,53 +360,6 @@ async def decision(customer_id: Id, who: TheCaller, has: TheResources) -> views.
     return views.decision_shown(customer_id, customer.decision)
 
 
-@router.get("/programs", summary="Every program's latest document")
-async def programs(who: TheCaller, has: TheResources, paging: ThePaging) -> Page[dict[str, Any]]:
-    require(who, "admin")
-    program_ids = list(has.programs)
-    states = await has.reader.states(PEOPLE, program_ids)
-    published = [(program_id, state.versions) for program_id, state in zip(program_ids, states, strict=True)]
-    return page(
-        [(program_id, versions) for program_id, versions in published if versions],
-        lambda each: (each[1][0].effective_at, each[0]),
-        paging,
-        lambda each: _document(each[1][-1]),
-    )
-
-
-@router.get("/programs/{program_id}", summary="A program's document, the latest version or a given one")
-async def program(
-    program_id: Id,
-    who: TheCaller,
-    has: TheResources,
-    version: Annotated[int | None, Query(ge=1, description="Without it, the latest version.")] = None,
-) -> dict[str, Any]:
-    require(who, "admin")
-    versions = (await has.reader.state(PEOPLE, program_id)).versions
-    found = next((each for each in reversed(versions) if version in (None, each.version)), None)
-    if found is None:
-        raise not_found()
-    return _document(found)
-
-
-@router.put("/programs/{program_id}", summary="Publish a program's next version")
-async def publish(
-    request: Request, program_id: Id, body: dict[str, Any], who: TheCaller, has: TheResources, commands: TheCommands
-) -> Response:
-    """Answers when the version is on the topic, so that whatever is asked for next is decided knowing it."""
-    require(who, "admin")
-    _require_sendable(body)
-    answer = await commands.run(request, who, STAGES, asks.PublishProgram, partner_id=program_id, document=body)
-    if answer.status_code == HTTPStatus.OK:
-        version = orjson.loads(bytes(answer.body))["version"]
-        for _ in range(PUBLICATION_LOOKS):
-            latest = has.programs.latest(program_id)
-            if latest is not None and latest.version >= version:
-                break
-            await asyncio.sleep(LOOK_SECONDS)
-    return answer
-
-
 async def _people_named(has: Resources, prefix: str) -> list[tuple[str, Person]]:
     """Those who are found under names that begin so, without reading anybody else."""
     keys = sorted(await has.reader.keys_of(PEOPLE, prefix))
@@ -443,19 +392,6 @@ def _seed(settings: Settings, command_id: str) -> str:
     """What a command's code derives from: the same each time it is sent, and nobody reckons it without the secret."""
     newest = list(settings.click_secrets.values())[-1]
     return hmac.digest(newest.get_secret_value().encode(), f"refstream.seed:{command_id}".encode(), "sha256").hex()
-
-
-def _document(version: Version) -> dict[str, Any]:
-    document: dict[str, Any] = orjson.loads(version.document)
-    return document
-
-
-def _require_sendable(document: dict[str, Any]) -> None:
-    """Errors: Problem 422 for what JSON can say and a record cannot: a number beyond 64 bits, half of a character."""
-    try:
-        orjson.dumps(document)
-    except orjson.JSONEncodeError as error:
-        raise invalid("body", str(error)) from None
 
 
 def _require_date(field: str, text: str | None) -> None:
