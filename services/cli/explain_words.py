@@ -99,7 +99,7 @@ def _payment_body(decision: Told, signup: Told | None, now: str) -> Iterator[str
         yield line("" if number else "arithmetic", step)
     yield from _holds(inputs, now)
     if "changed_by" in inputs:
-        yield line("changed by", f"event {inputs['changed_by']}, the last that is about it")
+        yield line("changed by", f"event {inputs['changed_by']}, the last that changed it")
     if "commission_id" in decision and decision["outcome"] != "credited":
         yield line("commission", decision["commission_id"])
 

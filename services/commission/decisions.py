@@ -132,6 +132,8 @@ def decision(
         known["program_version"] = binding.program_version
         return Decision(outcome="waiting", rule=COUNTING_RULE, inputs=inputs, arithmetic=(), **known)
     known["program_version"] = sale.program_version
+    if sale.changed_by is not None:
+        inputs["changed_by"] = sale.changed_by
     if sale.said.accrued:
         inputs |= _ladder_inputs(sale, ladder)
         return Decision(outcome="accrued", rule=SHARE_RULE, inputs=inputs, arithmetic=tuple(_arithmetic(sale)), **known)

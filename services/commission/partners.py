@@ -60,7 +60,7 @@ def _stand(context: Context[Row], state: Partner, stated: SaleStated) -> Step:
     client = context.rows.get(client_row(stated.program_id, stated.customer_id))
     assert before is None or isinstance(before, Sale)
     assert client is None or isinstance(client, Client)
-    sale = sale_of(stated, before.said if before else Said())
+    sale = sale_of(stated, before.said if before else Said(), stated.caused_by if before else None)
     tiers = _tiers(context.programs, sale)
     ladder = state.ladders.get(sale.program_id, Ladder())
     moved = _climb(ladder, tiers, sale, before, client)
@@ -89,7 +89,7 @@ def _change(
     return Change(after, rows=rows, emits=emits)
 
 
-def sale_of(stated: SaleStated, said: Said) -> Sale:
+def sale_of(stated: SaleStated, said: Said, changed_by: str | None = None) -> Sale:
     return Sale(
         stated.payment_id,
         stated.customer_id,
@@ -106,6 +106,7 @@ def sale_of(stated: SaleStated, said: Said) -> Sale:
         tuple((hold.held_from, hold.held_until) for hold in stated.holds),
         said,
         stated.credits,
+        changed_by,
     )
 
 
@@ -184,7 +185,8 @@ def _recount(context: Context[Row], state: Partner, sale: Sale, caused_by: str) 
             continue
         said, told = say(one, context.key, rate, caused_by)
         emits += told
-        rows[sale_row(one.payment_id)] = replace(one, said=said)
+        changed_by = sale.changed_by if one is sale else caused_by
+        rows[sale_row(one.payment_id)] = replace(one, said=said, changed_by=changed_by)
     ladder, reached = _tell_tiers(ladder, tiers[sale.program_version], sale, context.key)
     return _change(context, state, sale.program_id, ladder, rows, (*emits, *reached))
 

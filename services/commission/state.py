@@ -174,7 +174,8 @@ class Said(Struct, frozen=True, array_like=True):
 class Sale(Struct, frozen=True, array_like=True, tag="sale"):
     """One payment as its customer's facts state it, and what was said of it.
 
-    `credits`: what it earns instead of money, if so; said on the topic `rewards`, by rewards.
+    `credits`: what it earns instead of money, if so; said on the topic `rewards`, by rewards. `changed_by`: the id of
+    the event that changed an earlier decision last, None where there was one decision only.
     """
 
     payment_id: str
@@ -192,6 +193,7 @@ class Sale(Struct, frozen=True, array_like=True, tag="sale"):
     holds: tuple[tuple[int, int | None], ...]
     said: Said = Said()
     credits: int | None = None
+    changed_by: str | None = None
 
     @property
     def place(self) -> Place:
