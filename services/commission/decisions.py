@@ -284,7 +284,7 @@ def _arithmetic(sale: Sale) -> Iterator[str]:
     def money(minor: int) -> str:
         return _amount(minor, sale.currency)
 
-    amount, refunded, total = sale.said.amount, 0, 0
+    amount, total = sale.said.amount, 0
     paid, earned = money(sale.minor), money(amount)
     yield EARNED.format(paid=paid, rate=sale.said.rate, earned=earned)
     causes = {part.cause: part for part in sale.taken_back}
@@ -294,8 +294,7 @@ def _arithmetic(sale: Sale) -> Iterator[str]:
         if part is None:
             yield REST_BACK.format(**told)
         else:
-            refunded = min(sale.minor, refunded + part.minor)
-            yield PART_BACK.format(**told, refunded=money(refunded), paid=paid, cause=part.id)
+            yield PART_BACK.format(**told, refunded=money(back.refunded), paid=paid, cause=part.id)
         total += back.minor
     if total:
         yield LEFT.format(earned=earned, back=money(total), left=money(amount - total))

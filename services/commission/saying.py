@@ -30,12 +30,13 @@ from services.runtime.stage import Emit
 
 
 class TakenBackAmount(Struct, frozen=True):
-    """A part of an accrual that was taken back: minor units, above 0."""
+    """A part of an accrual that was taken back: minor units, above 0. `refunded`: of the base, up to and with it."""
 
     cause: str
     at: int
     minor: int
     reason: ReversalReason
+    refunded: int
 
 
 def reversals(sale: Sale, amount: int) -> tuple[tuple[TakenBackAmount, ...], int]:
@@ -52,10 +53,11 @@ def reversals(sale: Sale, amount: int) -> tuple[tuple[TakenBackAmount, ...], int
         refunded = min(sale.minor, refunded + back.minor)
         target = part(amount, refunded, sale.minor) if sale.minor else 0
         if target > total:
-            taken.append(TakenBackAmount(back.cause, back.at, target - total, back.reason))
+            taken.append(TakenBackAmount(back.cause, back.at, target - total, back.reason, refunded))
         total = target
     if sale.left_at is not None and amount > total:
-        taken.append(TakenBackAmount("left", max(sale.left_at, sale.paid_at), amount - total, "left_before_hold"))
+        left_at = max(sale.left_at, sale.paid_at)
+        taken.append(TakenBackAmount("left", left_at, amount - total, "left_before_hold", refunded))
     return tuple(taken), refunded
 
 

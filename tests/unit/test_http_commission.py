@@ -165,6 +165,20 @@ def test_decision_of_an_accrual_shows_its_arithmetic(client: TestClient) -> None
     ]
 
 
+def test_arithmetic_counts_refunds_that_took_nothing_back_themselves(client: TestClient, reader: FakeReader) -> None:
+    """Of 3 cents for 100 dollars, half is 2, five sixths are still 2, all is 3."""
+    said = Said(1, True, None, "0.0003", 3)
+    parts = [("r1", 5_000), ("r2", 3_333), ("r3", 1_667)]
+    back = tuple(TakenBackPart(name, START + n * DAY, minor, "refund") for n, (name, minor) in enumerate(parts, 2))
+    reader.rows_by_key[(PARTNERS.name, "p-1")][sale_row("p1")] = _sale("p1", 1, said=said, taken_back=back)
+    assert _decision(client, "p1")["arithmetic"] == [
+        "100.00 USD × 0.0003 = 0.03 USD",
+        "0.03 USD × 50.00 USD ÷ 100.00 USD − 0.00 USD = 0.02 USD taken back: refund r1",
+        "0.03 USD × 100.00 USD ÷ 100.00 USD − 0.02 USD = 0.01 USD taken back: refund r3",
+        "0.03 USD − 0.03 USD = 0.00 USD left",
+    ]
+
+
 def test_decision_tells_refunds_and_disputes_in_order_of_time_whatever_arrived_first(
     client: TestClient, reader: FakeReader
 ) -> None:
