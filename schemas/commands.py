@@ -36,9 +36,8 @@ class UnderTerms(Command):
 # --- attribution ----------------------------------------------------------------------------------------------------
 
 
-class ActivatePartner(Command):
+class ActivatePartner(UnderTerms):
     type = "command.activate_partner"
-    program_id: Id
     accepted_terms: bool
     name: str | None = None
     email: str | None = None
@@ -46,7 +45,7 @@ class ActivatePartner(Command):
     activated_at: Instant | None = None
 
 
-class CreateLink(Command):
+class CreateLink(UnderTerms):
     """`public_url` is the address that the link's URL begins with, as it was when the partner asked.
 
     `seed` is what the code derives from: a hash of the command's id with a secret of the API, so that each sending of
@@ -54,31 +53,27 @@ class CreateLink(Command):
     """
 
     type = "command.create_link"
-    program_id: Id
     destination: str | None = None
     public_url: str
     seed: str | None = None
 
 
-class CreatePromoCode(Command):
+class CreatePromoCode(UnderTerms):
     """`seed`: as of a link, for a partner who names no `code`."""
 
     type = "command.create_promo_code"
-    program_id: Id
     code: str | None = None
     seed: str | None = None
 
 
-class OrderAccounts(Command):
+class OrderAccounts(UnderTerms):
     type = "command.order_accounts"
-    program_id: Id
     account_ids: tuple[Id, ...]
     effective_at: Instant | None = None
 
 
-class RequestRetention(Command):
+class RequestRetention(UnderTerms):
     type = "command.request_retention"
-    program_id: Id
     customer_id: Id
     evidence: str
 

@@ -106,9 +106,12 @@ class AccountOrderBody(Body):
 
 
 @router.post("/partners", status_code=201, response_model=views.PartnerShown, summary="Activate a partner")
-async def activate(request: Request, body: PartnerBody, who: TheCaller, commands: TheCommands) -> Response:
+async def activate(
+    request: Request, body: PartnerBody, who: TheCaller, commands: TheCommands, has: TheResources
+) -> Response:
     require(who, "platform", "admin")
-    return await commands.run(request, who, STAGES, asks.ActivatePartner, body)
+    version = await has.latest_version(body.program_id)
+    return await commands.run(request, who, STAGES, asks.ActivatePartner, body, program_version=version)
 
 
 @router.get("/partners", summary="All partners, the latest first")
@@ -144,11 +147,12 @@ async def open_programs(partner_id: Id, who: TheCaller, has: TheResources) -> vi
     summary="Become a partner of a program",
 )
 async def activate_oneself(
-    request: Request, partner_id: Id, body: ActivationBody, who: TheCaller, commands: TheCommands
+    request: Request, partner_id: Id, body: ActivationBody, who: TheCaller, commands: TheCommands, has: TheResources
 ) -> Response:
     require(who, "partner")
     own_partner(who, partner_id)
-    return await commands.run(request, who, STAGES, asks.ActivatePartner, body, partner_id=partner_id)
+    fields = {"partner_id": partner_id, "program_version": await has.latest_version(body.program_id)}
+    return await commands.run(request, who, STAGES, asks.ActivatePartner, body, **fields)
 
 
 @router.get("/partners/{partner_id}/accounts", summary="A partner's own accounts, oldest first")
@@ -171,7 +175,8 @@ async def create_link(
     own_partner(who, partner_id)
     public_url = has.settings.public_url or f"http://{has.settings.host}:{has.settings.port}"
     seed = _seed(has.settings, commands.id_of(request, who))
-    fields = {"partner_id": partner_id, "public_url": public_url, "seed": seed}
+    version = await has.latest_version(body.program_id)
+    fields = {"partner_id": partner_id, "program_version": version, "public_url": public_url, "seed": seed}
     return await commands.run(request, who, STAGES, asks.CreateLink, body, **fields)
 
 
@@ -192,7 +197,9 @@ async def create_promo_code(
             return answer
         raise invalid("code", fault)
     seed = _seed(has.settings, commands.id_of(request, who))
-    return await commands.run(request, who, STAGES, asks.CreatePromoCode, body, partner_id=partner_id, seed=seed)
+    version = await has.latest_version(body.program_id)
+    fields = {"partner_id": partner_id, "program_version": version, "seed": seed}
+    return await commands.run(request, who, STAGES, asks.CreatePromoCode, body, **fields)
 
 
 @router.get("/partners/{partner_id}/referrals", summary="A partner's referrals, newest first")
@@ -274,7 +281,8 @@ async def order_accounts(
     past = body.effective_at is not None and body.effective_at < micros(has.settings.now()) - CLOCK_DIFFERENCE
     if past and who.role == "partner":
         raise Problem(403, "forbidden", "An order that was in force already is for the platform to import.")
-    return await commands.run(request, who, STAGES, asks.OrderAccounts, body, partner_id=partner_id)
+    fields = {"partner_id": partner_id, "program_version": await has.latest_version(body.program_id)}
+    return await commands.run(request, who, STAGES, asks.OrderAccounts, body, **fields)
 
 
 @router.post(
@@ -285,11 +293,12 @@ async def order_accounts(
     summary="Claim a client who is a customer already",
 )
 async def claim_retention(
-    request: Request, partner_id: Id, body: RetentionBody, who: TheCaller, commands: TheCommands
+    request: Request, partner_id: Id, body: RetentionBody, who: TheCaller, commands: TheCommands, has: TheResources
 ) -> Response:
     require(who, "partner")
     own_partner(who, partner_id)
-    return await commands.run(request, who, STAGES, asks.RequestRetention, body, partner_id=partner_id)
+    fields = {"partner_id": partner_id, "program_version": await has.latest_version(body.program_id)}
+    return await commands.run(request, who, STAGES, asks.RequestRetention, body, **fields)
 
 
 @router.get("/retention-claims", summary="Retention claims of all partners, newest first")

@@ -28,10 +28,10 @@ def activate(context: Context[PersonRow], state: Person, asked: commands.Activat
     """Make the person a partner of a program.
 
     Shape: one ActivatePartner → one PartnerActivated, dated `activated_at`; again: the first answer, nothing written.
-    Errors: 404 for an unknown program; 409 `terms_not_accepted`, `account_required` (in this order); 422 for a time
-    that has not come.
+    Errors: NotYetPublished; 404 for an unknown program; 409 `terms_not_accepted`, `account_required` (in this order);
+    422 for a time that has not come.
     """
-    program = context.programs.at(asked.program_id, at)
+    program = _in_force(context, asked, at)
     if program is None:
         return not_found(asked)
     if not asked.accepted_terms:
@@ -81,7 +81,7 @@ def create_link(context: Context[PersonRow], state: Person, asked: commands.Crea
 
     Errors: 404 unless an active partner of the program; 422 `destination_not_allowed`.
     """
-    program = program_of(context, state, asked.program_id, at)
+    program = program_of(context, state, asked, at)
     if program is None:
         return not_found(asked)
     if asked.destination is not None and not destination_allowed(program, asked.destination):
@@ -110,7 +110,7 @@ def create_promo_code(
     Errors: 404 unless an active partner of the program; 422 `invalid` for a code that is none, or in a program without
     promo codes.
     """
-    program = program_of(context, state, asked.program_id, at)
+    program = program_of(context, state, asked, at)
     if program is None:
         return not_found(asked)
     if not program.attribution.promo_codes:
@@ -139,7 +139,7 @@ def order_accounts(context: Context[PersonRow], state: Person, asked: commands.O
     Shape: one OrderAccounts → one AccountsOrdered, dated `effective_at`. Which order is in force at a verification is
     for its reader to say. Errors: 404 unless an active partner of the program; 422 for an account named twice.
     """
-    if program_of(context, state, asked.program_id, at) is None:
+    if program_of(context, state, asked, at) is None:
         return not_found(asked)
     if len(set(asked.account_ids)) != len(asked.account_ids):
         return Change(answers=(invalid(asked, "account_ids", "Name each account once."),))
@@ -156,6 +156,16 @@ def order_accounts(context: Context[PersonRow], state: Person, asked: commands.O
     )
 
 
-def program_of(context: Context[PersonRow], state: Person, program_id: str, at: int) -> Program | None:
-    """The program in force, or None unless the person is a partner of it."""
-    return context.programs.at(program_id, at) if program_id in state.activations else None
+def program_of(context: Context[PersonRow], state: Person, asked: commands.UnderTerms, at: int) -> Program | None:
+    """The program in force, or None unless the person is a partner of it. Errors: NotYetPublished."""
+    return _in_force(context, asked, at) if asked.program_id in state.activations else None
+
+
+def _in_force(context: Context[PersonRow], asked: commands.UnderTerms, at: int) -> Program | None:
+    """The program in force, of all versions that the API knew, or None for one that it did not know.
+
+    Errors: NotYetPublished.
+    """
+    if asked.program_version is None:
+        return context.programs.at(asked.program_id, at)
+    return context.programs.in_force(asked.program_id, at, asked.program_version)

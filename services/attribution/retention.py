@@ -41,7 +41,7 @@ def request(context: Context[PersonRow], state: Person, asked: commands.RequestR
     Errors: 404 unless a partner of the program; 409 `retention_not_offered`, `program_disabled`, `self_referral`,
     `already_referred`, in this order.
     """
-    program = program_of(context, state, asked.program_id, at)
+    program = program_of(context, state, asked, at)
     if program is None:
         return not_found(asked)
     if program.term(Retention) is None:
@@ -97,7 +97,7 @@ def settle(context: Context[PersonRow], state: Person, asked: commands.SettleRet
             emits=(_settlement(rejected, at),),
             answers=(_answer(asked, rejected, at),),
         )
-    program = program_of(context, state, claim.program_id, at)
+    program = context.programs.at(claim.program_id, at)
     if program is None or not program.enabled:
         return _no(asked, "program_disabled", "The program is off.")
     wanted = internal.BindingRequested(

@@ -24,6 +24,7 @@ from services.runtime.cell import Cell
 from services.runtime.memory import MemoryStore
 from services.runtime.simulate import World
 from services.runtime.store import Outgoing
+from tests.four_apis import OWN, four_apis, with_partners
 from tests.worlds import told, wallet, world
 
 START = parse_instant("2025-03-01T00:00:00Z")
@@ -260,3 +261,71 @@ def _altegio_at(rate: str) -> Event:
     account["families"]["altegio"]["discounts"] = [{"from_clients": 1, "rate": rate}]
     made = ProgramPublished(program_id="message-help", version=2, effective_at=START, document=document)
     return Event(derived_id("published", "message-help", 2), "/attribution", START, made)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_an_activation_waits_for_the_program_that_its_api_knew(seed: int) -> None:
+    """A program is published, and somebody becomes its partner before the worker has heard of it."""
+    made = world(seed, partitions=2)
+    (program,) = (program for program in shipped() if program.program_id == PC)
+    document = program.model_copy(update={"program_id": "new"}).as_document()
+    published = ProgramPublished(program_id="new", version=1, effective_at=0, document=document)
+    joins = commands.ActivatePartner(
+        command_id="k",
+        body_hash="-",
+        caller="platform:platform",
+        partner_id="ann",
+        program_id="new",
+        program_version=1,
+        accepted_terms=True,
+    )
+    made.publish(Event("k", "/attribution", START, joins), Event("new-1", "/attribution", START, published))
+    made.run()
+    (activated,) = told(made, "partners")
+    assert (activated["type"], activated["data"]["program_id"]) == ("partner.activated", "new")
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_retention_is_claimed_by_the_version_that_its_api_knew(seed: int) -> None:
+    """Message-help is off, and switched on again just before the claim."""
+    made = world(seed, partitions=2)
+    (program,) = (program for program in shipped() if program.program_id == "message-help")
+    switches = [
+        ProgramPublished(
+            program_id="message-help",
+            version=version,
+            effective_at=START - DAY,
+            document=program.model_copy(update={"enabled": enabled}).as_document(),
+        )
+        for version, enabled in ((2, False), (3, True))
+    ]
+    off, on = (Event(f"v{data.version}", "/attribution", START - DAY, data) for data in switches)
+    by = {"body_hash": "-", "caller": "partner:ann", "partner_id": "ann", "program_id": "message-help"}
+    joins = commands.ActivatePartner(command_id="joins", **by, accepted_terms=True)
+    made.publish(off, Event("joins", "/attribution", START, joins))
+    made.run()
+    asked = commands.RequestRetention(command_id="k", **by, program_version=3, customer_id="old", evidence="a letter")
+    made.publish(Event("k", "/attribution", START, asked), on)
+    made.run()
+    assert [event["type"] for event in told(made, "partners")] == ["partner.activated", "retention.requested"]
+
+
+def test_what_attribution_is_asked_is_decided_by_the_latest_version_that_its_api_knows() -> None:
+    own, program = f"/attribution/partners/{OWN}", {"program_id": "message-help"}
+    with four_apis() as apis:
+        with_partners(apis)
+        itself = {**program, "accepted_terms": True}
+        assert apis.call("POST", f"{own}/activations", "partner", json=itself).status_code == 201
+        assert apis.call("POST", f"{own}/promo-codes", "partner", json=program).status_code == 201
+        order = {**program, "account_ids": [f"{OWN}-account"]}
+        assert apis.call("PUT", f"{own}/account-order", "partner", json=order).status_code == 200
+        asked = [event.data for event in apis.world.events("commands.attribution")]
+    under_terms = [each for each in asked if isinstance(each, commands.UnderTerms)]
+    assert {each.type.removeprefix("command.") for each in under_terms} == {
+        "activate_partner",
+        "create_link",
+        "create_promo_code",
+        "order_accounts",
+        "request_retention",
+    }
+    assert {each.program_version for each in under_terms} == {1}
