@@ -1,14 +1,14 @@
 """A cell's memory made of dictionaries: for the system in one process, and for folding the log beside Redis."""
 
 import itertools
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
 from services.runtime.journal import Last
 from services.runtime.store import Commit, Fenced, Loaded, Moment, Opened, Outgoing, Verdict
 
 _RUNS = itertools.count(1)
 _NOT_SAID, _CLOSED = -1, 0
-Peek = Callable[[str, int, str], bytes | None]
+Peek = Callable[[str, int, str], Awaitable[bytes | None]]
 """The committed state of a key, by stage, partition and key."""
 
 
@@ -81,7 +81,7 @@ class MemoryStore:
     async def peek(self, stage: str, partition: int, key: str) -> bytes | None:
         if self._peek is None:
             raise LookupError(f"{stage} is not at hand")
-        return self._peek(stage, partition, key)
+        return await self._peek(stage, partition, key)
 
     async def scan(self, at: Moment) -> AsyncIterator[Mapping[str, bytes]]:
         for key in sorted(self.states):

@@ -153,6 +153,8 @@ class World:
         if self._losses:
             for stage, partition in self.stores:
                 await self._cell(stage, partition)
+            if await self._work():  # what a late owner has sent
+                await self._run()
         self.feed.read()
 
     def _perhaps_lose(self, name: tuple[str, int]) -> None:
@@ -168,7 +170,9 @@ class World:
         self.stores[name] = copied or MemoryStore(self._peek)
         self._cells.pop(name, None)
 
-    def _peek(self, stage: str, partition: int, key: str) -> bytes | None:
+    async def _peek(self, stage: str, partition: int, key: str) -> bytes | None:
+        if not self.stores[stage, partition].is_ready:
+            await self._cell(stage, partition)  # a lookup waits until an owner has found the cell whole
         return self.stores[stage, partition].states.get(key)
 
     async def _work(self) -> list[int | tuple[tuple[str, int], str]]:

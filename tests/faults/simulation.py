@@ -390,12 +390,12 @@ class FaultyWorld(World):
                     self.stores[owner.name].whole(owner.cell.epoch, owner.cell.commits).send(None)
         return bool(lost)
 
-    def _peek(self, stage: str, partition: int, key: str) -> bytes | None:
+    async def _peek(self, stage: str, partition: int, key: str) -> bytes | None:
         if not self.stores[stage, partition].is_ready:
             self._rouse((stage, partition))
             self._tasks.append(_Task(self._looked()))
             raise Rebuilding(f"{stage} {partition}")
-        return super()._peek(stage, partition, key)
+        return await super()._peek(stage, partition, key)
 
     # --- running ----------------------------------------------------------------------------------------------------
 

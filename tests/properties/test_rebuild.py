@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from services.runtime.simulate import World
 from tests.journey import Journey, journeys
-from tests.worlds import examples, follows_from_the_log, told, verify_asked, world
+from tests.worlds import check, examples, follows_from_the_log, told, verify_asked, world
 
 
 def _play(journey: Journey, seed: int, crashes: float, losses: float) -> World:
@@ -32,6 +32,7 @@ def test_the_log_gives_every_cell_again_byte_for_byte(journey: Journey) -> None:
 def test_memory_that_is_lost_at_any_time_changes_nothing_that_is_said(seed: int, which: int) -> None:
     journey = journeys()[which % len(journeys())]
     made = _play(journey, seed, crashes=0.1, losses=0.2)
+    check(journey, made)
     follows_from_the_log(made)
     everything = random.Random(seed).choice([True, False])
     before = told(made)
