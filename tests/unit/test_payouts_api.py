@@ -73,7 +73,7 @@ def payouts(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> Payouts:
         world.publish(event)
         await world._run()
 
-    commands = Commands("payouts", settings(), reader, write, Metrics("api"), wait_seconds=0.3)
+    commands = Commands("payouts", settings(), reader, write, Metrics("api"))
     client.app.state.resources = resources_over(reader, commands)  # type: ignore[attr-defined]
     made = Payouts(client, world)
     made.happened(*(published(program.program_id) for program in shipped()), at=0)
