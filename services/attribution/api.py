@@ -110,8 +110,7 @@ async def activate(
     request: Request, body: PartnerBody, who: TheCaller, commands: TheCommands, has: TheResources
 ) -> Response:
     require(who, "platform", "admin")
-    version = await has.latest_version(body.program_id)
-    return await commands.run(request, who, STAGES, asks.ActivatePartner, body, program_version=version)
+    return await _by_terms(request, who, has, commands, asks.ActivatePartner, body)
 
 
 @router.get("/partners", summary="All partners, the latest first")
@@ -151,8 +150,7 @@ async def activate_oneself(
 ) -> Response:
     require(who, "partner")
     own_partner(who, partner_id)
-    fields = {"partner_id": partner_id, "program_version": await has.latest_version(body.program_id)}
-    return await commands.run(request, who, STAGES, asks.ActivatePartner, body, **fields)
+    return await _by_terms(request, who, has, commands, asks.ActivatePartner, body, partner_id=partner_id)
 
 
 @router.get("/partners/{partner_id}/accounts", summary="A partner's own accounts, oldest first")
@@ -175,9 +173,8 @@ async def create_link(
     own_partner(who, partner_id)
     public_url = has.settings.public_url or f"http://{has.settings.host}:{has.settings.port}"
     seed = _seed(has.settings, commands.id_of(request, who))
-    version = await has.latest_version(body.program_id)
-    fields = {"partner_id": partner_id, "program_version": version, "public_url": public_url, "seed": seed}
-    return await commands.run(request, who, STAGES, asks.CreateLink, body, **fields)
+    fields = {"partner_id": partner_id, "public_url": public_url, "seed": seed}
+    return await _by_terms(request, who, has, commands, asks.CreateLink, body, **fields)
 
 
 @router.post(
@@ -197,9 +194,8 @@ async def create_promo_code(
             return answer
         raise invalid("code", fault)
     seed = _seed(has.settings, commands.id_of(request, who))
-    version = await has.latest_version(body.program_id)
-    fields = {"partner_id": partner_id, "program_version": version, "seed": seed}
-    return await commands.run(request, who, STAGES, asks.CreatePromoCode, body, **fields)
+    fields = {"partner_id": partner_id, "seed": seed}
+    return await _by_terms(request, who, has, commands, asks.CreatePromoCode, body, **fields)
 
 
 @router.get("/partners/{partner_id}/referrals", summary="A partner's referrals, newest first")
@@ -281,8 +277,7 @@ async def order_accounts(
     past = body.effective_at is not None and body.effective_at < micros(has.settings.now()) - CLOCK_DIFFERENCE
     if past and who.role == "partner":
         raise Problem(403, "forbidden", "An order that was in force already is for the platform to import.")
-    fields = {"partner_id": partner_id, "program_version": await has.latest_version(body.program_id)}
-    return await commands.run(request, who, STAGES, asks.OrderAccounts, body, **fields)
+    return await _by_terms(request, who, has, commands, asks.OrderAccounts, body, partner_id=partner_id)
 
 
 @router.post(
@@ -297,8 +292,7 @@ async def claim_retention(
 ) -> Response:
     require(who, "partner")
     own_partner(who, partner_id)
-    fields = {"partner_id": partner_id, "program_version": await has.latest_version(body.program_id)}
-    return await commands.run(request, who, STAGES, asks.RequestRetention, body, **fields)
+    return await _by_terms(request, who, has, commands, asks.RequestRetention, body, partner_id=partner_id)
 
 
 @router.get("/retention-claims", summary="Retention claims of all partners, newest first")
@@ -382,6 +376,20 @@ async def _partner(has: Resources, who: Caller, partner_id: str) -> Person:
     if who.role != "partner" and not person.activations:
         raise not_found()
     return person
+
+
+async def _by_terms(
+    request: Request,
+    who: Caller,
+    has: Resources,
+    commands: TheCommands,
+    kind: type[asks.UnderTerms],
+    body: ActivationBody | PartnerBody | LinkBody | PromoCodeBody | RetentionBody | AccountOrderBody,
+    **fields: Any,
+) -> Response:
+    """Have a command decided by its program's terms, up to the latest version that is published now."""
+    version = await has.latest_version(body.program_id)
+    return await commands.run(request, who, STAGES, kind, body, program_version=version, **fields)
 
 
 async def _settle(
