@@ -5,8 +5,9 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
 
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
@@ -18,6 +19,8 @@ from services.runtime.topics_admin import TopicsRefused, _configs_of, ensure_top
 from tests.conftest import Stack
 
 pytestmark = pytest.mark.infra
+
+USUAL = {"maxmemory": "0", "maxmemory-policy": "noeviction", "appendonly": "yes"}
 
 
 def _with_redis(stack: Stack, scene: Callable[..., Awaitable[None]]) -> None:
@@ -31,6 +34,18 @@ def _with_redis(stack: Stack, scene: Callable[..., Awaitable[None]]) -> None:
     asyncio.run(main())
 
 
+@asynccontextmanager
+async def _configured(redis: Any, configs: Mapping[str, str]) -> AsyncIterator[None]:
+    """Redis with something else in its configuration, until the end of the block."""
+    for name, value in configs.items():
+        await redis.config_set(name, value)
+    try:
+        yield
+    finally:
+        for name in configs:
+            await redis.config_set(name, USUAL[name])
+
+
 def test_a_changed_partition_count_is_refused_with_the_cure(stack: Stack) -> None:
     async def scene(redis: object) -> None:
         await refuse_unfit_store(redis, stack.settings.partitions)
@@ -42,15 +57,9 @@ def test_a_changed_partition_count_is_refused_with_the_cure(stack: Stack) -> Non
 
 def test_an_evicting_redis_is_refused_with_the_cure(stack: Stack) -> None:
     async def scene(redis: object) -> None:
-        set_config = redis.config_set  # type: ignore[attr-defined]
-        await set_config("maxmemory", "1gb")
-        await set_config("maxmemory-policy", "allkeys-lru")
-        try:
+        async with _configured(redis, {"maxmemory": "1gb", "maxmemory-policy": "allkeys-lru"}):
             with pytest.raises(StoreRefused, match="noeviction"):
                 await refuse_unfit_store(redis, stack.settings.partitions)
-        finally:
-            await set_config("maxmemory", "0")
-            await set_config("maxmemory-policy", "noeviction")
 
     _with_redis(stack, scene)
 
@@ -70,27 +79,19 @@ def test_a_redis_that_does_not_know_us_is_told_with_the_cure(stack: Stack) -> No
 
 def test_a_redis_that_is_full_is_told_with_the_cure(stack: Stack) -> None:
     async def scene(redis: object) -> None:
-        set_config = redis.config_set  # type: ignore[attr-defined]
-        await set_config("maxmemory", "1")
-        try:
+        async with _configured(redis, {"maxmemory": "1"}):
             with pytest.raises(StoreRefused, match="make room on Redis' disk and in its memory"):
                 await refuse_unfit_store(redis, stack.settings.partitions)
-        finally:
-            await set_config("maxmemory", "0")
 
     _with_redis(stack, scene)
 
 
 def test_a_redis_that_persists_nothing_is_told_of_and_used(stack: Stack, caplog: pytest.LogCaptureFixture) -> None:
     async def scene(redis: object) -> None:
-        set_config = redis.config_set  # type: ignore[attr-defined]
         await refuse_unfit_store(redis, stack.settings.partitions)
         assert "appendonly" not in caplog.text
-        await set_config("appendonly", "no")
-        try:
+        async with _configured(redis, {"appendonly": "no"}):
             await refuse_unfit_store(redis, stack.settings.partitions)
-        finally:
-            await set_config("appendonly", "yes")
         assert "set appendonly yes" in caplog.text
 
     _with_redis(stack, scene)
