@@ -17,12 +17,15 @@ from services.cli.service import Service
 from services.local import ports
 from services.local.child import Child
 from tests.faults.playground import Ground
+from tests.worlds import all_stages
 
 PROMETHEUS = shutil.which("prometheus")
 RULES = Path(__file__).parents[2] / "deploy" / "prometheus" / "alerts.yml"
 HURRY = 6
 """How many times shorter every duration of the rules is: an hour is ten minutes."""
 _SECONDS = {"m": 60, "h": 3600}
+_CELLS_BEFORE = "max_over_time(count by (stage) (refstream_cell_epoch)[1h:1m])"
+"""What RefstreamCellWithoutOwner compares with."""
 
 
 def hurried(rules: str) -> str:
@@ -36,13 +39,15 @@ class Watch:
     def __init__(self, url: str) -> None:
         self._url = url
 
-    def _ask(self, path: str) -> Any:
-        answer = httpx.get(f"{self._url}{path}", timeout=10, trust_env=False)
+    def _ask(self, path: str, **query: str) -> Any:
+        answer = httpx.get(f"{self._url}{path}", params=query, timeout=10, trust_env=False)
         return answer.raise_for_status().json()["data"]
 
     def is_ready(self) -> bool:
+        """Whether it sees all of refstream, and has for long enough to tell when a cell is gone."""
         try:
-            return all(target["health"] == "up" for target in self._ask("/api/v1/targets")["activeTargets"])
+            seen = all(target["health"] == "up" for target in self._ask("/api/v1/targets")["activeTargets"])
+            return seen and len(self._ask("/api/v1/query", query=hurried(_CELLS_BEFORE))["result"]) == len(all_stages())
         except httpx.HTTPError:
             return False
 
