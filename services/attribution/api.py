@@ -21,6 +21,7 @@ from services.attribution.redirect import LinkCode, WriteClick, redirect_routes
 from services.attribution.retention import claim_name
 from services.attribution.state import Person
 from services.runtime.http import (
+    EVERYBODY,
     AsOf,
     Body,
     Caller,
@@ -31,17 +32,18 @@ from services.runtime.http import (
     Resources,
     Search,
     Text,
+    TheAdmin,
     TheCaller,
     TheCommands,
     ThePaging,
+    ThePartner,
     TheResources,
+    TheStaff,
     cut,
     invalid,
     names_program,
     not_found,
-    own_partner,
     page,
-    require,
     service_app,
 )
 from services.runtime.http.command_log import CommandLog
@@ -52,6 +54,7 @@ router = APIRouter()
 router.include_router(programs_api.router)
 
 OF_A_PROGRAM = names_program(PEOPLE, lambda person: person.activations)
+OF_ANYBODYS_PROGRAM = names_program(PEOPLE, lambda person: person.activations, EVERYBODY)
 MAX_ACCOUNTS = 1000
 Evidence = Annotated[str, Field(strict=True, min_length=1, max_length=8192)]
 
@@ -107,17 +110,15 @@ class AccountOrderBody(Body):
 
 @router.post("/partners", status_code=201, response_model=views.PartnerShown, summary="Activate a partner")
 async def activate(
-    request: Request, body: PartnerBody, who: TheCaller, commands: TheCommands, has: TheResources
+    request: Request, body: PartnerBody, who: TheStaff, commands: TheCommands, has: TheResources
 ) -> Response:
-    require(who, "platform", "admin")
     return await _by_terms(request, who, has, commands, asks.ActivatePartner, body)
 
 
 @router.get("/partners", summary="All partners, the latest first")
 async def partners(
-    who: TheCaller, has: TheResources, paging: ThePaging, search: Search = None, program_id: Id | None = None
+    who: TheAdmin, has: TheResources, paging: ThePaging, search: Search = None, program_id: Id | None = None
 ) -> Page[views.PartnerListed]:
-    require(who, "admin")
     everybody = await _people_named(has, partner_name(""))
     found = [each for each in everybody if program_id is None or program_id in each[1].activations]
     found = await found_by(search, has.reader, found, lambda each: each[0])
@@ -146,10 +147,8 @@ async def open_programs(partner_id: Id, who: TheCaller, has: TheResources) -> vi
     summary="Become a partner of a program",
 )
 async def activate_oneself(
-    request: Request, partner_id: Id, body: ActivationBody, who: TheCaller, commands: TheCommands, has: TheResources
+    request: Request, partner_id: Id, body: ActivationBody, who: ThePartner, commands: TheCommands, has: TheResources
 ) -> Response:
-    require(who, "partner")
-    own_partner(who, partner_id)
     return await _by_terms(request, who, has, commands, asks.ActivatePartner, body, partner_id=partner_id)
 
 
@@ -167,10 +166,8 @@ async def accounts(partner_id: Id, who: TheCaller, has: TheResources) -> views.O
     summary="Create a referral link",
 )
 async def create_link(
-    request: Request, partner_id: Id, body: LinkBody, who: TheCaller, commands: TheCommands, has: TheResources
+    request: Request, partner_id: Id, body: LinkBody, who: ThePartner, commands: TheCommands, has: TheResources
 ) -> Response:
-    require(who, "partner")
-    own_partner(who, partner_id)
     public_url = has.settings.public_url or f"http://{has.settings.host}:{has.settings.port}"
     seed = _seed(has.settings, commands.id_of(request, who))
     fields = {"partner_id": partner_id, "public_url": public_url, "seed": seed}
@@ -185,10 +182,8 @@ async def create_link(
     summary="Create a promo code",
 )
 async def create_promo_code(
-    request: Request, partner_id: Id, body: PromoCodeBody, who: TheCaller, commands: TheCommands, has: TheResources
+    request: Request, partner_id: Id, body: PromoCodeBody, who: ThePartner, commands: TheCommands, has: TheResources
 ) -> Response:
-    require(who, "partner")
-    own_partner(who, partner_id)
     if body.code is not None and (fault := promo_code_fault(body.code)):
         if answer := await commands.earlier(request, who, STAGES):
             return answer
@@ -261,7 +256,7 @@ async def statistics(
 
 @router.put(
     "/partners/{partner_id}/account-order",
-    dependencies=[OF_A_PROGRAM],
+    dependencies=[OF_ANYBODYS_PROGRAM],
     response_model=views.AccountOrderShown,
     summary="The order in which a partner's accounts take discounts",
 )
@@ -273,7 +268,6 @@ async def order_accounts(
     commands: TheCommands,
     has: TheResources,
 ) -> Response:
-    own_partner(who, partner_id)
     past = body.effective_at is not None and body.effective_at < micros(has.settings.now()) - CLOCK_DIFFERENCE
     if past and who.role == "partner":
         raise Problem(403, "forbidden", "An order that was in force already is for the platform to import.")
@@ -288,26 +282,22 @@ async def order_accounts(
     summary="Claim a client who is a customer already",
 )
 async def claim_retention(
-    request: Request, partner_id: Id, body: RetentionBody, who: TheCaller, commands: TheCommands, has: TheResources
+    request: Request, partner_id: Id, body: RetentionBody, who: ThePartner, commands: TheCommands, has: TheResources
 ) -> Response:
-    require(who, "partner")
-    own_partner(who, partner_id)
     return await _by_terms(request, who, has, commands, asks.RequestRetention, body, partner_id=partner_id)
 
 
 @router.get("/retention-claims", summary="Retention claims of all partners, newest first")
 async def retention_claims(
-    who: TheCaller, has: TheResources, paging: ThePaging, status: views.ClaimState | None = None
+    who: TheAdmin, has: TheResources, paging: ThePaging, status: views.ClaimState | None = None
 ) -> Page[views.ClaimShown]:
-    require(who, "admin")
     claimants = await _people_named(has, claim_name(""))
     found = [claim for partner_id, person in claimants for claim in views.claims(partner_id, person, status)]
     return page(found, lambda claim: (claim.requested_at, claim.claim_id), paging, lambda claim: claim)
 
 
 @router.get("/retention-claims/{claim_id}", summary="A retention claim")
-async def one_retention_claim(claim_id: Id, who: TheCaller, has: TheResources) -> views.ClaimShown:
-    require(who, "admin")
+async def one_retention_claim(claim_id: Id, who: TheAdmin, has: TheResources) -> views.ClaimShown:
     partner_id = await has.reader.find(PEOPLE, claim_name(claim_id))
     if partner_id is None:
         raise not_found()
@@ -316,8 +306,7 @@ async def one_retention_claim(claim_id: Id, who: TheCaller, has: TheResources) -
 
 
 @router.get("/codes/{code}", summary="Whose a link or a promo code is")
-async def code_owner(code: LinkCode, who: TheCaller, has: TheResources) -> views.CodeShown:
-    require(who, "admin")
+async def code_owner(code: LinkCode, who: TheAdmin, has: TheResources) -> views.CodeShown:
     found = await has.reader.state(CODE_OWNERS, normalised(code))
     if not found.partner_id:
         raise not_found()
@@ -332,7 +321,7 @@ async def code_owner(code: LinkCode, who: TheCaller, has: TheResources) -> views
 async def approve_retention(
     request: Request,
     claim_id: Id,
-    who: TheCaller,
+    who: TheAdmin,
     has: TheResources,
     commands: TheCommands,
     body: NoBody | None = None,
@@ -345,7 +334,7 @@ async def approve_retention(
     "/retention-claims/{claim_id}/reject", response_model=views.ClaimSettled, summary="Refuse a retention claim"
 )
 async def reject_retention(
-    request: Request, claim_id: Id, body: RejectionBody, who: TheCaller, has: TheResources, commands: TheCommands
+    request: Request, claim_id: Id, body: RejectionBody, who: TheAdmin, has: TheResources, commands: TheCommands
 ) -> Response:
     return await _settle(request, who, has, commands, claim_id, approve=False, reason=body.reason)
 
@@ -355,8 +344,7 @@ async def reject_retention(
     response_model_exclude_none=True,
     summary="Why a signup was answered as it was",
 )
-async def decision(customer_id: Id, who: TheCaller, has: TheResources) -> views.DecisionShown:
-    require(who, "platform", "admin")
+async def decision(customer_id: Id, who: TheStaff, has: TheResources) -> views.DecisionShown:
     customer = await has.reader.state(PEOPLE, customer_id)
     if customer.decision is None:
         raise not_found()
@@ -370,8 +358,7 @@ async def _people_named(has: Resources, prefix: str) -> list[tuple[str, Person]]
 
 
 async def _partner(has: Resources, who: Caller, partner_id: str) -> Person:
-    """The partner as a person. Errors: 404 for a foreign one, and where the platform or an admin asks for nobody."""
-    own_partner(who, partner_id)
+    """The partner as a person. Errors: 404 where the platform or an admin asks for nobody."""
     person = await has.reader.state(PEOPLE, partner_id)
     if who.role != "partner" and not person.activations:
         raise not_found()
@@ -395,8 +382,7 @@ async def _by_terms(
 async def _settle(
     request: Request, who: Caller, has: Resources, commands: TheCommands, claim_id: str, **fields: Any
 ) -> Response:
-    """Errors: Problem 403; 404 for an unknown claim."""
-    require(who, "admin")
+    """Errors: Problem 404 for an unknown claim."""
     partner_id = await has.reader.find(PEOPLE, claim_name(claim_id))
     if partner_id is None:
         raise not_found()

@@ -14,14 +14,13 @@ from services.attribution import PEOPLE, STAGES
 from services.attribution.state import Version
 from services.runtime.http import (
     Page,
-    TheCaller,
+    TheAdmin,
     TheCommands,
     ThePaging,
     TheResources,
     invalid,
     not_found,
     page,
-    require,
 )
 
 router = APIRouter()
@@ -31,8 +30,7 @@ PUBLICATION_LOOKS, LOOK_SECONDS = 200, 0.01
 
 
 @router.get("/programs", summary="Every program's latest document")
-async def programs(who: TheCaller, has: TheResources, paging: ThePaging) -> Page[dict[str, Any]]:
-    require(who, "admin")
+async def programs(who: TheAdmin, has: TheResources, paging: ThePaging) -> Page[dict[str, Any]]:
     program_ids = list(has.programs)
     states = await has.reader.states(PEOPLE, program_ids)
     published = [(program_id, state.versions) for program_id, state in zip(program_ids, states, strict=True)]
@@ -47,11 +45,10 @@ async def programs(who: TheCaller, has: TheResources, paging: ThePaging) -> Page
 @router.get("/programs/{program_id}", summary="A program's document, the latest version or a given one")
 async def program(
     program_id: Id,
-    who: TheCaller,
+    who: TheAdmin,
     has: TheResources,
     version: Annotated[int | None, Query(ge=1, description="Without it, the latest version.")] = None,
 ) -> dict[str, Any]:
-    require(who, "admin")
     versions = (await has.reader.state(PEOPLE, program_id)).versions
     found = next((each for each in reversed(versions) if version in (None, each.version)), None)
     if found is None:
@@ -61,10 +58,9 @@ async def program(
 
 @router.put("/programs/{program_id}", summary="Publish a program's next version")
 async def publish(
-    request: Request, program_id: Id, body: dict[str, Any], who: TheCaller, has: TheResources, commands: TheCommands
+    request: Request, program_id: Id, body: dict[str, Any], who: TheAdmin, has: TheResources, commands: TheCommands
 ) -> Response:
     """Answers when the version is on the topic, so that whatever is asked for next is decided knowing it."""
-    require(who, "admin")
     _require_sendable(body)
     answer = await commands.run(request, who, STAGES, asks.PublishProgram, partner_id=program_id, document=body)
     if answer.status_code == HTTPStatus.OK:

@@ -19,14 +19,14 @@ from services.runtime.http import (
     Page,
     Resources,
     Search,
+    TheAdmin,
     TheCaller,
     ThePaging,
     TheResources,
+    TheStaff,
     cut,
     not_found,
-    own_partner,
     program_required,
-    require,
     service_app,
 )
 from services.runtime.profiles import PERSONS, found_by
@@ -51,7 +51,6 @@ async def commissions(
     search: Search = None,
     pending: Annotated[bool, Query(description="Only what is not available yet.")] = False,
 ) -> Page[views.Commission]:
-    own_partner(who, partner_id)
     rows = await has.reader.rows(PARTNERS, partner_id)
     found = [sale for sale in views.accrued(rows, as_of) if program_id in (None, sale.program_id)]
     if pending:
@@ -68,7 +67,6 @@ async def commissions(
 async def tier(
     partner_id: Id, who: TheCaller, has: TheResources, program_id: Id | None = None, as_of: AsOf = None
 ) -> views.TierShown:
-    own_partner(who, partner_id)
     state = await has.reader.state(PARTNERS, partner_id)
     if program_id is None:
         programs = {*state.programs, *state.ladders}
@@ -92,7 +90,6 @@ async def tier(
     response_model_exclude_none=True,
 )
 async def own_payment_decision(partner_id: Id, payment_id: Id, who: TheCaller, has: TheResources) -> Decision:
-    own_partner(who, partner_id)
     found = await _decision(has, payment_id)
     if found.partner_id != partner_id:
         raise not_found()
@@ -104,8 +101,7 @@ async def own_payment_decision(partner_id: Id, payment_id: Id, who: TheCaller, h
     summary="Why a payment earned what it earned",
     response_model_exclude_none=True,
 )
-async def payment_decision(payment_id: Id, who: TheCaller, has: TheResources) -> Decision:
-    require(who, "platform", "admin")
+async def payment_decision(payment_id: Id, who: TheStaff, has: TheResources) -> Decision:
     return await _decision(has, payment_id)
 
 
@@ -121,13 +117,12 @@ async def _decision(has: Resources, payment_id: str) -> Decision:
 
 @router.get("/decisions", summary="The decision records of a program's payments", response_model=Page[Decision])
 async def decisions(
-    who: TheCaller,
+    who: TheAdmin,
     has: TheResources,
     paging: ThePaging,
     program_id: Annotated[Id, Query(description="The program whose payments are listed.")],
     outcome: Outcome | None = None,
 ) -> Response:
-    require(who, "admin")
     found = [
         (customer_id, customer, payment)
         async for customer_id, customer in has.reader.all_states(SALES)

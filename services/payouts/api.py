@@ -25,15 +25,17 @@ from services.runtime.http import (
     Page,
     Resources,
     Text,
+    TheAdmin,
     TheCaller,
     TheCommands,
     ThePaging,
+    ThePartner,
     TheResources,
+    TheStaff,
     names_program,
     not_found,
     own_partner,
     page,
-    require,
     service_app,
     wants_csv,
 )
@@ -186,9 +188,9 @@ async def withdrawals(
     response_model=views.Withdrawal,
 )
 async def withdraw(
-    request: Request, partner_id: Id, body: WithdrawalBody, who: TheCaller, has: TheResources, commands: TheCommands
+    request: Request, partner_id: Id, body: WithdrawalBody, who: ThePartner, has: TheResources, commands: TheCommands
 ) -> Response:
-    version = await _own(who, has, partner_id, body.program_id)
+    version = await _version_for(has, partner_id, body.program_id)
     return await commands.run(
         request, who, STAGES, asks.RequestWithdrawal, body, partner_id=partner_id, program_version=version
     )
@@ -202,12 +204,11 @@ async def withdraw(
 async def pay(
     request: Request,
     withdrawal_id: Id,
-    who: TheCaller,
+    who: TheAdmin,
     has: TheResources,
     commands: TheCommands,
     body: NoBody | None = None,
 ) -> Response:
-    require(who, "admin")
     return await _settle(request, who, has, commands, withdrawal_id, outcome="paid")
 
 
@@ -220,11 +221,10 @@ async def reject(
     request: Request,
     withdrawal_id: Id,
     body: RejectionBody,
-    who: TheCaller,
+    who: TheAdmin,
     has: TheResources,
     commands: TheCommands,
 ) -> Response:
-    require(who, "admin")
     return await _settle(request, who, has, commands, withdrawal_id, outcome="rejected", reason=body.reason)
 
 
@@ -236,12 +236,11 @@ async def reject(
 async def cancel(
     request: Request,
     withdrawal_id: Id,
-    who: TheCaller,
+    who: ThePartner,
     has: TheResources,
     commands: TheCommands,
     body: NoBody | None = None,
 ) -> Response:
-    require(who, "partner")
     return await _settle(request, who, has, commands, withdrawal_id, outcome="cancelled")
 
 
@@ -253,9 +252,9 @@ async def cancel(
     response_model=views.Topup,
 )
 async def top_up(
-    request: Request, partner_id: Id, body: TopupBody, who: TheCaller, has: TheResources, commands: TheCommands
+    request: Request, partner_id: Id, body: TopupBody, who: ThePartner, has: TheResources, commands: TheCommands
 ) -> Response:
-    version = await _own(who, has, partner_id, body.program_id)
+    version = await _version_for(has, partner_id, body.program_id)
     return await commands.run(
         request, who, STAGES, asks.RequestTopup, body, partner_id=partner_id, program_version=version
     )
@@ -269,9 +268,9 @@ async def top_up(
     response_model=views.Deposit,
 )
 async def deposit(
-    request: Request, partner_id: Id, body: DepositBody, who: TheCaller, has: TheResources, commands: TheCommands
+    request: Request, partner_id: Id, body: DepositBody, who: ThePartner, has: TheResources, commands: TheCommands
 ) -> Response:
-    version = await _own(who, has, partner_id, body.program_id)
+    version = await _version_for(has, partner_id, body.program_id)
     return await commands.run(
         request, who, STAGES, asks.RequestDeposit, body, partner_id=partner_id, program_version=version
     )
@@ -285,12 +284,11 @@ async def deposit(
 async def confirm(
     request: Request,
     deposit_id: Id,
-    who: TheCaller,
+    who: TheStaff,
     has: TheResources,
     commands: TheCommands,
     body: NoBody | None = None,
 ) -> Response:
-    require(who, "platform", "admin")
     partner_id = await _found(who, has, deposit_row_id(deposit_id))
     return await commands.run(request, who, STAGES, asks.ConfirmDeposit, partner_id=partner_id, deposit_id=deposit_id)
 
@@ -303,10 +301,10 @@ async def confirm(
     response_model=views.ClientPayment,
 )
 async def pay_for_client(
-    request: Request, partner_id: Id, body: ClientPaymentBody, who: TheCaller, has: TheResources, commands: TheCommands
+    request: Request, partner_id: Id, body: ClientPaymentBody, who: ThePartner, has: TheResources, commands: TheCommands
 ) -> Response:
     """A customer who is bound to another partner is not found."""
-    version = await _own(who, has, partner_id, body.program_id, with_bonus=body.use_bonus)
+    version = await _version_for(has, partner_id, body.program_id, with_bonus=body.use_bonus)
     return await commands.run(
         request, who, STAGES, asks.PayForClient, body, partner_id=partner_id, program_version=version
     )
@@ -318,25 +316,20 @@ async def pay_for_client(
 async def _partner(who: Caller, has: Resources, partner_id: str) -> Person:
     """The partner that is asked about; somebody who asks about himself may be unknown so far.
 
-    Errors: Problem 404 for a foreign partner, and the same for an absent one.
+    Errors: Problem 404 where the platform or an admin asks for nobody.
     """
-    own_partner(who, partner_id)
     person = await has.reader.state(LEDGER, partner_id)
     if who.role != "partner" and not person.is_partner:
         raise not_found()
     return person
 
 
-async def _own(
-    who: Caller, has: Resources, partner_id: str, program_id: str, *, with_bonus: bool = False
-) -> int | None:
-    """Only the partner asks for something to be done with its money. Answers the program's version to decide it by.
+async def _version_for(has: Resources, partner_id: str, program_id: str, *, with_bonus: bool = False) -> int | None:
+    """The program's version by which to decide what a partner asks for.
 
     A partner may be activated so lately that the ledger has not read of it, or (`with_bonus`) of the welcome bonus that
-    follows: it waits a little before it is refused. Errors: Problem 403, 404.
+    follows: it waits a little before it is refused.
     """
-    require(who, "partner")
-    own_partner(who, partner_id)
     program = has.programs.latest(program_id) if with_bonus else None
     awaits_bonus = program is not None and program.term(WelcomeBonus) is not None
     for _ in range(ACTIVATION_LOOKS):

@@ -31,14 +31,14 @@ from services.runtime.http import (
     Problem,
     Resources,
     Text,
+    TheAdmin,
     TheCaller,
     ThePaging,
     TheResources,
+    TheStaff,
     invalid,
     not_found,
-    own_partner,
     page,
-    require,
     wants_csv,
 )
 
@@ -54,7 +54,6 @@ CurrencyCode = Annotated[str, Query(pattern=r"^[A-Z]{3}$")]
 async def deposits(
     partner_id: Id, who: TheCaller, has: TheResources, paging: ThePaging, program_id: Id | None = None
 ) -> Page[views.DepositOfPartner]:
-    own_partner(who, partner_id)
     rows = await has.reader.rows(LEDGER, partner_id)
     own = (row for row in rows.values() if isinstance(row, DepositRow) and program_id in (None, row.program_id))
     return page(own, _deposit_place, paging, lambda row: views.deposit_of(partner_id, row))
@@ -62,12 +61,11 @@ async def deposits(
 
 @router.get("/deposits", summary="Deposits of all partners, newest first")
 async def all_deposits(
-    who: TheCaller,
+    who: TheStaff,
     has: TheResources,
     paging: ThePaging,
     status: Annotated[list[DepositStatus] | None, Query(description="One or several; without it, all.")] = None,
 ) -> Page[views.DepositOfPartner]:
-    require(who, "platform", "admin")
 
     def may_have_some(person: Person) -> bool:
         return any(_took_deposits(has, program_id) for program_id in person.programs)
@@ -88,14 +86,13 @@ async def all_deposits(
     responses={200: {"content": {"text/csv": {"schema": {"type": "string"}}}}},
 )
 async def all_withdrawals(
-    who: TheCaller,
+    who: TheAdmin,
     has: TheResources,
     paging: ThePaging,
     status: WithdrawalStatus | None = None,
     accept: Annotated[str, Header(include_in_schema=False)] = "",
 ) -> Page[views.WithdrawalOfPartner] | Response:
     """`Accept: text/csv` gives all of them for the bank, the destinations in full: the one place that tells them."""
-    require(who, "admin")
 
     def may_have_some(person: Person) -> bool:
         return status != "processing" or any(book.sums.processing for book in person.books)
@@ -118,8 +115,7 @@ async def all_withdrawals(
 
 
 @router.get("/withdrawals/{withdrawal_id}", summary="A withdrawal")
-async def one_withdrawal(withdrawal_id: Id, who: TheCaller, has: TheResources) -> views.WithdrawalOfPartner:
-    require(who, "admin")
+async def one_withdrawal(withdrawal_id: Id, who: TheAdmin, has: TheResources) -> views.WithdrawalOfPartner:
     partner_id, row = await _found(has, withdrawal_row_id(withdrawal_id))
     if not isinstance(row, WithdrawalRow):
         raise not_found()
@@ -127,8 +123,7 @@ async def one_withdrawal(withdrawal_id: Id, who: TheCaller, has: TheResources) -
 
 
 @router.get("/deposits/{deposit_id}", summary="A deposit")
-async def one_deposit(deposit_id: Id, who: TheCaller, has: TheResources) -> views.DepositOfPartner:
-    require(who, "platform", "admin")
+async def one_deposit(deposit_id: Id, who: TheStaff, has: TheResources) -> views.DepositOfPartner:
     partner_id, row = await _found(has, deposit_row_id(deposit_id))
     if not isinstance(row, DepositRow):
         raise not_found()
@@ -148,7 +143,6 @@ async def topup_quote(
     partner_id: Id, who: TheCaller, has: TheResources, program_id: ProgramId, minor: Minor, currency: CurrencyCode
 ) -> views.TopupQuote:
     """As a top-up now would be decided. Errors: 409 as there, but for the account."""
-    own_partner(who, partner_id)
     program, _, rows = await _in_program(has, partner_id, program_id)
     terms = program.payouts.topup
     if terms is None:
@@ -176,7 +170,6 @@ async def client_payment_quote(
     interval: Interval = "month",
 ) -> views.ClientPaymentQuote:
     """As a payment now would be decided. Errors: 404 for another partner's customer; 422 for an unknown integration."""
-    own_partner(who, partner_id)
     program, person, rows = await _in_program(has, partner_id, program_id)
     terms = program.term(IntegratorAccount)
     if terms is None:

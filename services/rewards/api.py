@@ -17,19 +17,22 @@ from services.rewards.state import Claim, ClaimStatus, Purse, Wallet, claim_row
 from services.runtime.http import (
     AsOf,
     Body,
+    Caller,
     NoBody,
     Page,
     Resources,
     Text,
+    TheAdmin,
     TheCaller,
     TheCommands,
     ThePaging,
+    ThePartner,
+    ThePlatform,
     TheResources,
+    TheStaff,
     not_found,
-    own_partner,
     page,
     program_required,
-    require,
     service_app,
 )
 from services.runtime.settings import Settings
@@ -62,7 +65,6 @@ class SettlementBody(Body):
 
 @router.get("/partners/{partner_id}/wallet", summary="A partner's credits and bonuses")
 async def wallet(partner_id: Id, who: TheCaller, has: TheResources, as_of: AsOf = None) -> views.WalletShown:
-    own_partner(who, partner_id)
     state = await has.reader.state(WALLETS, partner_id)
     if as_of is None:
         return views.wallet(state, micros(has.settings.now()))
@@ -72,7 +74,6 @@ async def wallet(partner_id: Id, who: TheCaller, has: TheResources, as_of: AsOf 
 
 @router.get("/partners/{partner_id}/store", summary="What a partner's credits buy")
 async def store(partner_id: Id, who: TheCaller, has: TheResources, program_id: Id | None = None) -> views.StoreShown:
-    own_partner(who, partner_id)
     state, program_id = await _in_program(has, partner_id, program_id)
     await has.programs_feed.catch_up()
     program = has.programs.at(program_id, micros(has.settings.now()))
@@ -91,7 +92,6 @@ async def store(partner_id: Id, who: TheCaller, has: TheResources, program_id: I
 async def history(
     partner_id: Id, who: TheCaller, has: TheResources, paging: ThePaging, program_id: Id | None = None
 ) -> Page[views.Movement]:
-    own_partner(who, partner_id)
     state = await has.reader.state(WALLETS, partner_id)
     rows = await has.reader.rows(WALLETS, partner_id)
     now = micros(has.settings.now())
@@ -103,9 +103,8 @@ async def history(
 
 @router.get("/claims", summary="Claims of all partners, newest first")
 async def all_claims(
-    who: TheCaller, has: TheResources, paging: ThePaging, status: ClaimStatus | None = None
+    who: TheStaff, has: TheResources, paging: ThePaging, status: ClaimStatus | None = None
 ) -> Page[views.ClaimOfPartner]:
-    require(who, "platform", "admin")
     with_credits = [partner_id async for partner_id, wallet in has.reader.all_states(WALLETS) if wallet.purses]
     every = await has.reader.rows_each(WALLETS, with_credits)
     found = [
@@ -120,8 +119,7 @@ async def all_claims(
 
 
 @router.get("/claims/{claim_id}", summary="A claim")
-async def one_claim(claim_id: Id, who: TheCaller, has: TheResources) -> views.ClaimOfPartner:
-    require(who, "platform", "admin")
+async def one_claim(claim_id: Id, who: TheStaff, has: TheResources) -> views.ClaimOfPartner:
     partner_id = await has.reader.find(WALLETS, claim_row(claim_id))
     row = await has.reader.row(WALLETS, partner_id, claim_row(claim_id)) if partner_id is not None else None
     if partner_id is None or not isinstance(row, Claim):
@@ -139,11 +137,9 @@ async def one_claim(claim_id: Id, who: TheCaller, has: TheResources) -> views.Cl
     response_model=views.ClaimShown,
 )
 async def claim(
-    request: Request, partner_id: Id, body: ClaimBody, who: TheCaller, has: TheResources, commands: TheCommands
+    request: Request, partner_id: Id, body: ClaimBody, who: ThePartner, has: TheResources, commands: TheCommands
 ) -> Response:
     """The rates are those in force when the claim is made, a version that was just published included."""
-    require(who, "partner")
-    own_partner(who, partner_id)
     if answer := await commands.earlier(request, who, stages(has.settings)):
         return answer
     _, program_id = await _in_program(has, partner_id, body.program_id)
@@ -163,12 +159,11 @@ async def claim(
 async def fulfil(
     request: Request,
     claim_id: Id,
-    who: TheCaller,
+    who: ThePlatform,
     has: TheResources,
     commands: TheCommands,
     body: NoBody | None = None,
 ) -> Response:
-    require(who, "platform")
     return await _settle(request, who, has, commands, claim_id, fulfilled=True)
 
 
@@ -180,12 +175,11 @@ async def fulfil(
 async def fail(
     request: Request,
     claim_id: Id,
-    who: TheCaller,
+    who: ThePlatform,
     has: TheResources,
     commands: TheCommands,
     body: NoBody | None = None,
 ) -> Response:
-    require(who, "platform")
     return await _settle(request, who, has, commands, claim_id, fulfilled=False)
 
 
@@ -195,15 +189,14 @@ async def fail(
     response_model=views.ClaimShown,
 )
 async def settle(
-    request: Request, claim_id: Id, body: SettlementBody, who: TheCaller, has: TheResources, commands: TheCommands
+    request: Request, claim_id: Id, body: SettlementBody, who: TheAdmin, has: TheResources, commands: TheCommands
 ) -> Response:
     """An administrator does by hand what a platform's program does with `fulfil` and `fail`."""
-    require(who, "admin")
     return await _settle(request, who, has, commands, claim_id, fulfilled=body.status == "fulfilled")
 
 
 async def _settle(
-    request: Request, who: TheCaller, has: Resources, commands: TheCommands, claim_id: str, *, fulfilled: bool
+    request: Request, who: Caller, has: Resources, commands: TheCommands, claim_id: str, *, fulfilled: bool
 ) -> Response:
     partner_id = await has.reader.find(WALLETS, claim_row(claim_id))
     if partner_id is None:

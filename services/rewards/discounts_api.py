@@ -30,14 +30,14 @@ from services.runtime.http import (
     Moment,
     Problem,
     Resources,
+    TheAdmin,
     TheCaller,
     TheCommands,
+    ThePlatform,
     TheResources,
     invalid,
     not_found,
-    own_partner,
     program_required,
-    require,
 )
 
 router = APIRouter()
@@ -66,7 +66,6 @@ async def discounts(
     program_id: Id | None = None,
     month: Annotated[str | None, Query(description="Like 2026-02; without it, the next to be verified.")] = None,
 ) -> views.DiscountsShown:
-    own_partner(who, partner_id)
     person = await has.reader.state(PEOPLE, partner_id)
     if who.role != "partner" and not person.activations:
         raise not_found()
@@ -97,7 +96,6 @@ async def companies(
     order: Annotated[list[Id] | None, Query(max_length=1000, description="Another order, to look at only.")] = None,
 ) -> views.CompaniesShown:
     """As a verification now would count, those with 0 % too."""
-    own_partner(who, partner_id)
     person = await has.reader.state(PEOPLE, partner_id)
     program_id = program_id or _only_program(person)
     now = micros(has.settings.now())
@@ -114,9 +112,8 @@ async def companies(
 
 @router.get("/verifications", summary="The months of a program that were verified, newest first")
 async def verifications(
-    who: TheCaller, has: TheResources, program_id: Annotated[Id, Query(description="The program.")]
+    who: TheAdmin, has: TheResources, program_id: Annotated[Id, Query(description="The program.")]
 ) -> views.VerificationsShown:
-    require(who, "admin")
     months = (await has.reader.state(VERIFICATIONS, program_id)).months
     return views.VerificationsShown(
         verifications=[
@@ -129,11 +126,10 @@ async def verifications(
 
 @router.post("/verifications", summary="Verify a month of a program", response_model=views.VerificationShown)
 async def verify(
-    request: Request, body: VerificationBody, who: TheCaller, has: TheResources, commands: TheCommands
+    request: Request, body: VerificationBody, who: TheAdmin, has: TheResources, commands: TheCommands
 ) -> Response:
     """Runs it as of that day 00:00 in the program's zone, with every record that is in the topics now; 202 until those
     have passed all services. Run before: the same answer, whatever has arrived since."""
-    require(who, "admin")
     if answer := await commands.earlier(request, who, (VERIFICATIONS,)):
         return answer
     await has.programs_feed.catch_up()
@@ -153,11 +149,10 @@ async def verify(
     response_model=views.InvoiceShown,
 )
 async def use(
-    request: Request, account_id: Id, body: UseBody, who: TheCaller, has: TheResources, commands: TheCommands
+    request: Request, account_id: Id, body: UseBody, who: ThePlatform, has: TheResources, commands: TheCommands
 ) -> Response:
     """The same invoice again gives the same answer, whatever the key. 503 while the verification that the invoice
     falls under is due and not done yet."""
-    require(who, "platform")
     now = micros(has.settings.now())
     if body.issued_at > now + FUTURE_SECONDS * 1_000_000:
         raise invalid("issued_at", "This time has not come yet.")

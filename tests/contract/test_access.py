@@ -163,6 +163,16 @@ ABOUT_A_PROGRAM = [
 ]
 
 
+WRONG: dict[str, dict[str, Any]] = {
+    "no body": {},
+    "an empty body": {"json": {}},
+    "an unknown field": {"json": {"nonsense": 1}},
+    "no JSON": {"content": b"{"},
+    "an unknown parameter": {"params": {"nonsense": "1"}},
+    "no key": {"headers": {"idempotency-key": ""}},
+}
+
+
 @dataclass
 class Matrix:
     apis: FourApis
@@ -249,6 +259,19 @@ def test_a_role_gets_in_where_the_contract_says_and_nowhere_else(matrix: Matrix,
         assert set(statuses.values()) == {403 if entry == "forbidden" else 404}
         assert same(answers[OWN]) == same(answers[FOREIGN]) == same(answers[ABSENT])
         assert matrix.apis.written == before
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+@pytest.mark.parametrize("call", ROUTES)
+def test_whoever_does_not_get_in_is_not_told_what_is_wrong_with_a_request(
+    matrix: Matrix, call: str, wrong: str
+) -> None:
+    for role in ROLES:
+        entry = getattr(ROUTES[call], role)
+        its_own = "{partner_id}" in call and role == "partner"
+        for whose in (OWN, FOREIGN, ABSENT) if entry == "forbidden" else (FOREIGN, ABSENT) if its_own else ():
+            answer = matrix.apis.call(call.split(" ")[0], matrix.path(call, whose), role, **WRONG[wrong])
+            assert answer.status_code == (403 if entry == "forbidden" else 404), (role, whose, answer.text)
 
 
 @pytest.mark.parametrize("call", BY_PARTNERS_ID)

@@ -12,7 +12,7 @@ from schemas.commands import Answered, RequestTopup, SettleWithdrawal
 from schemas.events import Event, event_json, parse_event
 from schemas.ids import Id
 from schemas.money import PositiveMoney
-from services.runtime.http import Body, NoBody, TheCaller, TheCommands, own_partner, require
+from services.runtime.http import Body, NoBody, TheCaller, TheCommands, ThePartner
 from tests.http_fakes import FakeFold, FakeReader, app_over, bearer
 
 router = APIRouter()
@@ -27,9 +27,7 @@ class Topup(Body):
 
 
 @router.post("/partners/{partner_id}/topups", status_code=201)
-async def topup(request: Request, partner_id: Id, body: Topup, who: TheCaller, commands: TheCommands) -> Response:
-    require(who, "partner")
-    own_partner(who, partner_id)
+async def topup(request: Request, partner_id: Id, body: Topup, who: ThePartner, commands: TheCommands) -> Response:
     return await commands.run(request, who, (), RequestTopup, body, partner_id=partner_id)
 
 

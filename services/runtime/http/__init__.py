@@ -4,10 +4,8 @@ router = APIRouter()
 
 @router.post("/partners/{partner_id}/withdrawals", status_code=201, response_model=Withdrawal)
 async def withdraw(
-    request: Request, partner_id: Id, body: WithdrawalBody, who: TheCaller, commands: TheCommands
+    request: Request, partner_id: Id, body: WithdrawalBody, who: ThePartner, commands: TheCommands
 ) -> Response:
-    require(who, "partner")
-    own_partner(who, partner_id)
     return await commands.run(request, who, STAGES, RequestWithdrawal, body, partner_id=partner_id)
 
 def create_app(settings: Settings, resources: Resources | None = None) -> FastAPI:
@@ -15,7 +13,17 @@ def create_app(settings: Settings, resources: Resources | None = None) -> FastAP
 """
 
 from services.runtime.http.app import service_app
-from services.runtime.http.auth import Caller, TheCaller, own_partner, require
+from services.runtime.http.auth import (
+    EVERYBODY,
+    PARTNERS,
+    Caller,
+    TheAdmin,
+    TheCaller,
+    ThePartner,
+    ThePlatform,
+    TheStaff,
+    own_partner,
+)
 from services.runtime.http.bodies import Body, Moment, NoBody, Text
 from services.runtime.http.commands import Commands
 from services.runtime.http.named import names_program
@@ -26,6 +34,8 @@ from services.runtime.http.rates import TheVisitor
 from services.runtime.http.resources import Resources, TheCommands, TheResources
 
 __all__ = [
+    "EVERYBODY",
+    "PARTNERS",
     "AsOf",
     "Body",
     "Caller",
@@ -39,10 +49,14 @@ __all__ = [
     "Resources",
     "Search",
     "Text",
+    "TheAdmin",
     "TheCaller",
     "TheCommands",
     "ThePaging",
+    "ThePartner",
+    "ThePlatform",
     "TheResources",
+    "TheStaff",
     "TheVisitor",
     "cut",
     "invalid",
@@ -51,7 +65,6 @@ __all__ = [
     "own_partner",
     "page",
     "program_required",
-    "require",
     "service_app",
     "wants_csv",
 ]

@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from schemas.topics import BY_NAME
 from services.runtime.codec import Codec
-from services.runtime.http.auth import Authenticator, TheCaller, caller_first
+from services.runtime.http.auth import Authenticator, TheCaller, through_the_door
 from services.runtime.http.command_log import CommandLog
 from services.runtime.http.commands import Commands
 from services.runtime.http.health import health_routes
@@ -69,7 +69,7 @@ def service_app(
     )
     app.state.service = service
     app.state.authenticator = Authenticator(settings)
-    install(app, caller_first)
+    install(app, through_the_door)
     app.include_router(router, prefix=f"/{service}", tags=[service])
     if takes_commands(service):
         app.include_router(_command_routes(stages), prefix=f"/{service}", tags=[service])

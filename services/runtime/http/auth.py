@@ -123,10 +123,7 @@ _bearer = HTTPBearer(
 
 
 async def caller(request: Request, token: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]) -> Caller:
-    """The authenticated caller. Every route but the public ones depends on this.
-
-    Errors: Problem 401; 429 for one who calls too often; 422 for a query parameter that the route does not know.
-    """
+    """The authenticated caller, counted. Errors: Problem 401; 429 for one who calls too often."""
     if token is None:
         raise unauthorized()
     authenticator: Authenticator = request.app.state.authenticator
@@ -134,32 +131,49 @@ async def caller(request: Request, token: Annotated[HTTPAuthorizationCredentials
     rates: RateLimits | None = request.app.state.resources.rates
     if rates is not None:
         await rates.count(who.role, who.sub)
-    refuse_unknown_query(request)
     return who
 
 
-async def caller_first(request: Request) -> None:
-    """Ask who calls for a request that failed before its route's dependencies did, where the route depends on that.
+@dataclass(frozen=True)
+class Door:
+    """Who gets into a route: some roles, and of partners the one alone whose id is in the path.
 
-    Errors: as `caller`.
+    A dependency of every route but the public ones, so that nobody else learns what is wrong with a request. The
+    platform and admins reach every partner's data where they get in at all.
     """
+
+    roles: tuple[Role, ...]
+
+    async def __call__(self, request: Request, who: Annotated[Caller, Depends(caller)]) -> Caller:
+        """Errors: Problem 401, 429; 403 for another role; 404, the same for a foreign partner as for an absent one;
+        422 for a query parameter that the route does not know."""
+        if who.role not in self.roles:
+            raise Problem(403, "forbidden", "Your role may not do this.")
+        own_partner(who, request.path_params.get("partner_id", who.sub))
+        refuse_unknown_query(request)
+        return who
+
+
+async def through_the_door(request: Request) -> None:
+    """What a request must pass that failed before its route's dependencies did. Errors: as `Door`."""
     dependant = getattr(request.scope.get("route"), "dependant", None)
-    if dependant is not None and any(each.call is caller for each in dependant.dependencies):
-        await caller(request, await _bearer(request))
+    for each in dependant.dependencies if dependant is not None else ():
+        if isinstance(each.call, Door):
+            await each.call(request, await caller(request, await _bearer(request)))
 
 
-TheCaller = Annotated[Caller, Depends(caller)]
-"""Parameter type of a route that needs a token: `who: TheCaller`."""
+EVERYBODY, PARTNERS = Door(ROLES), Door(("partner",))
 
-
-def require(who: Caller, *roles: Role) -> None:
-    """Errors: Problem 403 unless the caller has one of the roles."""
-    if who.role not in roles:
-        raise Problem(403, "forbidden", "Your role may not do this.")
+TheCaller = Annotated[Caller, Depends(EVERYBODY)]
+"""Parameter type of a route that needs a token: `who: TheCaller`. Those below let fewer in."""
+ThePartner = Annotated[Caller, Depends(PARTNERS)]
+ThePlatform = Annotated[Caller, Depends(Door(("platform",)))]
+TheAdmin = Annotated[Caller, Depends(Door(("admin",)))]
+TheStaff = Annotated[Caller, Depends(Door(("platform", "admin")))]
 
 
 def own_partner(who: Caller, partner_id: str) -> None:
-    """A partner reaches only its own data; platform and admin reach everybody's.
+    """Of what names its partner elsewhere than in the path, a partner reaches only its own.
 
     Errors: Problem 404, the same for a foreign partner as for an absent one.
     """

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from starlette.responses import Response
 
 from services.runtime import verified
-from services.runtime.http.auth import TheCaller, require
+from services.runtime.http.auth import TheAdmin
 from services.runtime.http.problems import Problem
 from services.runtime.http.resources import TheResources
 from services.runtime.metrics import Metrics
@@ -45,8 +45,7 @@ def health_routes(service: str, stages: Sequence[Stage[Any, Any]], metrics: Metr
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
     @router.get("/verification", summary="What `refstream verify` found last")
-    async def verification(who: TheCaller, has: TheResources) -> LastVerification:
-        require(who, "admin")
+    async def verification(who: TheAdmin, has: TheResources) -> LastVerification:
         return LastVerification(last=None if has.redis is None else await verified.last(has.redis, service))
 
     return router

@@ -142,16 +142,16 @@ def _is_unreadable(error: Exception) -> bool:
             return False
 
 
-def install(app: FastAPI, authenticate: Callable[[Request], Awaitable[None]]) -> None:
+def install(app: FastAPI, admit: Callable[[Request], Awaitable[None]]) -> None:
     """Make every error of the app a problem document.
 
-    `authenticate`: raises the Problem of a caller who may not know what is wrong with a body.
+    `admit`: raises the Problem of a caller who may not know what is wrong with a body.
     """
 
     async def raised(request: Request, error: Exception) -> Response:
         if _is_unreadable(error):
             try:
-                await authenticate(request)
+                await admit(request)
             except Problem as problem:
                 error = problem
         match error:
