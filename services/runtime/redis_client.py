@@ -7,6 +7,7 @@ goes to the one that has the cell now.
 """
 
 import logging
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, cast
@@ -48,14 +49,15 @@ def connect(url: str, **options: Any) -> aioredis.Redis:
     never = Retry(NoBackoff(), 0)
     usual: dict[str, Any] = {"retry": never, "socket_timeout": 10, "socket_connect_timeout": 5}
     options = {**usual, "decode_responses": False, "health_check_interval": 0, **options}
-    parts = urlsplit(url)
-    if not parts.scheme.endswith(CLUSTER):
+    scheme, _, rest = url.partition("://")
+    if not scheme.endswith(CLUSTER):
         return aioredis.Redis.from_url(url, **options)
-    login, at, addresses = parts.netloc.rpartition("@")
+    authority = re.split("[/?#]", rest, maxsplit=1)[0]  # not by urlsplit: newer ones take one IPv6 address alone
+    login, at, addresses = authority.rpartition("@")
     first, *others = addresses.split(",")
-    plain = parts._replace(scheme=parts.scheme.removesuffix(CLUSTER), netloc=f"{login}{at}{first}")
+    plain = f"{scheme.removesuffix(CLUSTER)}://{login}{at}{first}{rest.removeprefix(authority)}"
     options |= {"retry": never, "startup_nodes": [_node(address) for address in others]}
-    return cast(aioredis.Redis, _Cluster.from_url(plain.geturl(), **options))
+    return cast(aioredis.Redis, _Cluster.from_url(plain, **options))
 
 
 def _node(address: str) -> ClusterNode:
