@@ -91,7 +91,7 @@ class _OpenCell:
         self.tell_news()
 
     async def is_whole(self) -> bool:
-        """Whether Redis has what this process has committed, or it is another owner's cell by now; if so it is read."""
+        """Whether Redis has what this process has committed; if so it is read. Errors: Fenced by a later owner."""
         return await self._store.whole(self.cell.epoch, self.cell.commits)
 
     def tell_news(self) -> None:
@@ -193,7 +193,7 @@ class _OpenCell:
 
     async def _has_lost(self) -> bool:
         """Whether the fence was Redis' that lost data. A Redis that does not answer is for the next process to see."""
-        with unless_it_passes():
+        with unless_it_passes(), contextlib.suppress(Fenced):
             return not await self.is_whole()
         return False
 
@@ -355,11 +355,19 @@ class Keeper:
     async def look_at_redis(self) -> None:
         """Open the cells anew when Redis has lost something of one; else let them be read there.
 
-        One that is out of reach is looked at the next time: others may be on another server.
+        One that is out of reach is looked at the next time: others may be on another server. Cells are let go before
+        anybody else opens them, so one that has a later owner has it against the rules, and this process ends.
         """
         for opened in list(self._cells.values()):
             with unless_it_passes():
-                if not await opened.is_whole():
+                try:
+                    is_whole = await opened.is_whole()
+                except Fenced:
+                    if opened in self._cells.values():  # not let go meanwhile
+                        log.warning("another owner has taken the cell over", extra={"cell": opened.cell.name})
+                        end(FENCED_EXIT)
+                    continue
+                if not is_whole:
                     self.open_anew(opened.cell)
                     return
 

@@ -55,9 +55,12 @@ class MemoryStore:
         return self._ready == self.run
 
     async def whole(self, epoch: int, commits: int) -> bool:
-        if epoch == self.epoch and commits <= self.meta.get("commits", 0) and self._ready != _CLOSED:
+        if epoch < self.epoch:
+            raise Fenced
+        is_whole = epoch == self.epoch and commits <= self.meta.get("commits", 0)
+        if is_whole and self._ready != _CLOSED:
             self._ready = self.run
-        return epoch < self.epoch or (epoch == self.epoch and commits <= self.meta.get("commits", 0))
+        return is_whole
 
     def _refuse_another(self, at: Moment) -> None:
         if (self.epoch, self.meta.get("commits", 0)) != at:

@@ -60,7 +60,7 @@ _WHOLE = (
     + """
 local epoch = tonumber(redis.call('HGET', KEYS[1], 'epoch') or '0')
 local commits = tonumber(redis.call('HGET', KEYS[1], 'commits') or '0')
-if epoch > tonumber(ARGV[1]) then return 1 end
+if epoch > tonumber(ARGV[1]) then return -1 end
 if epoch < tonumber(ARGV[1]) or commits < tonumber(ARGV[2]) then return 0 end
 local now, ready = run(), redis.call('HGET', KEYS[1], 'ready')
 if ready ~= '0' and ready ~= now then redis.call('HSET', KEYS[1], 'ready', now) end
@@ -245,7 +245,10 @@ class RedisCellStore:
         return Verdict((await self._commit(keys=keys, args=args)).decode())
 
     async def whole(self, epoch: int, commits: int) -> bool:
-        return bool(await self._whole(keys=[self._key("meta")], args=[epoch, commits]))
+        found = await self._whole(keys=[self._key("meta")], args=[epoch, commits])
+        if found < 0:
+            raise Fenced(self._tag)
+        return bool(found)
 
     async def trim(self, epoch: int, upto: int) -> None:
         await self._trim(keys=[self._key("meta"), self._key("outbox")], args=[epoch, upto])

@@ -143,9 +143,11 @@ class CellStore(Protocol):
     async def commit(self, commit: Commit) -> Verdict: ...
 
     async def whole(self, epoch: int, commits: int) -> bool:
-        """Let the cell be read where this is what its owner has committed. Answers whether it is, or another's by now.
+        """Let the cell be read where this is what its owner has committed. Answers whether it is.
 
-        A cell that `open` has closed stays so.
+        A cell that `open` has closed stays so. Errors: Fenced where the cell has had a later owner. There may be none
+        any more, since memory that goes back and forth again forgets owners and remembers them, and nobody else than
+        who is told would open it.
         """
         ...
 

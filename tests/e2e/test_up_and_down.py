@@ -12,10 +12,14 @@ from typing import Any
 
 import httpx
 import pytest
+import redis
 
 from tests.processes import gone
 
 pytestmark = [pytest.mark.infra, pytest.mark.kill]
+
+REST_SECONDS = 5
+"""After so long without anything to do every cell has noted that all was sent."""
 
 Refstream = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -69,3 +73,19 @@ def test_a_stack_comes_up_whole_mends_itself_and_goes_without_a_trace(refstream:
     assert refstream("down").returncode == 0
     assert all(map(gone, after.values()))
     assert refstream("status").returncode == 1
+
+
+def test_a_cell_that_remembers_an_owner_who_is_gone_is_opened_anew(refstream: Refstream) -> None:
+    """A wrong copy of Redis was in place for a while, where its owner of today opened it less often than before."""
+    assert refstream("up", "--detach").returncode == 0
+    status = _status(refstream)
+    is_ready = f"{status['url']}/attribution/readyz"
+    time.sleep(REST_SECONDS)  # a commit would be fenced, and tell it as well
+    cell = "{attribution.clicks:0}:meta"
+    with redis.Redis.from_url(status["redis"]) as memory, memory.pipeline() as both:
+        both.hset(cell, "ready", "another run").hincrby(cell, "epoch", 5).execute()
+    deadline = time.monotonic() + 60
+    assert httpx.get(is_ready).status_code == 503
+    while httpx.get(is_ready).status_code != 200:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)

@@ -381,6 +381,11 @@ class FaultyWorld(World):
 
     def _look(self) -> bool:
         """The look at the memory that workers take every second. Answers whether one of them lets go of its cell."""
+        fenced = [
+            each for each in self._owners.values() if each.is_open and self.stores[each.name].epoch > each.cell.epoch
+        ]
+        for owner in fenced:
+            self.die(owner)
         lost = [owner for owner in self._owners.values() if owner.is_open and self.has_lost(owner)]
         for owner in lost:
             owner.close()
@@ -388,7 +393,7 @@ class FaultyWorld(World):
             if owner.is_open and not self.has_lost(owner):
                 with suppress(StopIteration):  # a memory made of dictionaries waits for nothing
                     self.stores[owner.name].whole(owner.cell.epoch, owner.cell.commits).send(None)
-        return bool(lost)
+        return bool(lost or fenced)
 
     async def _peek(self, stage: str, partition: int, key: str) -> bytes | None:
         if not self.stores[stage, partition].is_ready:
