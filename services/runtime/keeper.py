@@ -58,6 +58,11 @@ def end(code: int) -> None:
     os._exit(code)
 
 
+def _end_taken_over(cell: Cell) -> None:
+    log.warning("another owner has taken the cell over", extra={"cell": cell.name})
+    end(FENCED_EXIT)
+
+
 class _OpenCell:
     """A cell that this process owns: a queue of batches before it, a queue of outboxes behind it."""
 
@@ -180,8 +185,7 @@ class _OpenCell:
                 self._closing = True
                 await self._unsent.put(None)
                 return self._keeper.open_anew(self.cell)
-            log.warning("another owner has taken the cell over", extra={"cell": self.cell.name})
-            end(FENCED_EXIT)
+            _end_taken_over(self.cell)
         except Superseded:
             log.warning("another owner has claimed the cell", extra={"cell": self.cell.name})
             end(FENCED_EXIT)
@@ -364,8 +368,7 @@ class Keeper:
                     is_whole = await opened.is_whole()
                 except Fenced:
                     if opened in self._cells.values():  # not let go meanwhile
-                        log.warning("another owner has taken the cell over", extra={"cell": opened.cell.name})
-                        end(FENCED_EXIT)
+                        _end_taken_over(opened.cell)
                     continue
                 if not is_whole:
                     self.open_anew(opened.cell)

@@ -145,9 +145,8 @@ class CellStore(Protocol):
     async def whole(self, epoch: int, commits: int) -> bool:
         """Let the cell be read where this is what its owner has committed. Answers whether it is.
 
-        A cell that `open` has closed stays so. Errors: Fenced where the cell has had a later owner. There may be none
-        any more, since memory that goes back and forth again forgets owners and remembers them, and nobody else than
-        who is told would open it.
+        A cell that `open` has closed stays so. Errors: Fenced where the cell has had a later owner. That one may be
+        gone: memory that goes back to a copy and forth again remembers it, and only who is told opens the cell anew.
         """
         ...
 

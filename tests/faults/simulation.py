@@ -363,7 +363,7 @@ class FaultyWorld(World):
             self._former.remove(owner)
 
     def has_lost(self, owner: Owner) -> bool:
-        """Whether the memory lacks what a current owner has committed. See `worker.Keeper.has_lost`."""
+        """Whether the memory lacks what a current owner has committed. See `keeper._OpenCell`."""
         store = self.stores[owner.name]
         epoch, commits = store.epoch, store.meta.get("commits", 0)
         lacks = epoch < owner.cell.epoch or (epoch == owner.cell.epoch and commits < owner.cell.commits)
